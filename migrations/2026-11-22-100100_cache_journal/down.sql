@@ -1,0 +1,10 @@
+SELECT cache_journal_untrack('members');
+SELECT cache_journal_untrack('workspaces');
+SELECT cache_journal_untrack('sessions');
+SELECT cache_journal_untrack('users');
+DROP FUNCTION cache_journal_untrack(regclass);
+DROP FUNCTION cache_journal_track(regclass, text, text);
+DROP FUNCTION cache_journal_everything();
+DROP FUNCTION cache_journal_write(jsonb[]);
+DROP FUNCTION cache_journal_limit();
+DROP TABLE cache_journal;

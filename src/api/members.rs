@@ -1,0 +1,75 @@
+//! `/v1/workspaces/{workspace}/members`.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, Path, Query},
+};
+
+use crate::{
+    app::App,
+    auth::membership,
+    domain::id::{UserId, WorkspaceId},
+    error::AppError,
+    http::{body::Body, caller::Caller, params::PageQuery, reply},
+    queries::members::{MemberByUser, MembersOfWorkspace},
+    services::members::{self, AddMember, ChangeMember},
+};
+
+pub(super) async fn list_members(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+    page: Query<PageQuery>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let (workspace, token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let verify = |cursor: &str| app.cursors.verify(MembersOfWorkspace::scope(workspace), cursor);
+    let after = page.cursor.as_deref().map(verify).transpose()?;
+    let query = MembersOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
+    let read = app.queries.get(query, token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn add_member(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+    body: Body<AddMember>,
+) -> Result<HttpResponse, AppError> {
+    let workspace = path.into_inner();
+    let written = members::add(&app, &caller.actor, workspace, body.0).await?;
+    let path = format!("/v1/workspaces/{workspace}/members/{}", written.value.0);
+    reply::created(&app, &path, &written.map(|(_, view)| view))
+}
+
+pub(super) async fn get_member(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, UserId)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let ((workspace, user), token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let read = app.queries.get(MemberByUser { workspace, user }, token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn change_member(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, UserId)>,
+    body: Body<ChangeMember>,
+) -> Result<HttpResponse, AppError> {
+    let (workspace, user) = path.into_inner();
+    reply::changed(&members::change(&app, &caller.actor, workspace, user, body.0).await?)
+}
+
+pub(super) async fn remove_member(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, UserId)>,
+) -> Result<HttpResponse, AppError> {
+    let (workspace, user) = path.into_inner();
+    reply::done(&members::remove(&app, &caller.actor, workspace, user).await?)
+}

@@ -1,0 +1,69 @@
+//! `/v1/workspaces`.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, Path, Query},
+};
+
+use crate::{
+    app::App,
+    auth::membership,
+    domain::id::WorkspaceId,
+    error::AppError,
+    http::{body::Body, caller::Caller, params::PageQuery, reply},
+    queries::workspaces::{WorkspaceById, WorkspacesOfUser},
+    services::workspaces::{self, ChangeWorkspace, CreateWorkspace},
+};
+
+pub(super) async fn list_workspaces(
+    app: Data<App>,
+    caller: Caller,
+    page: Query<PageQuery>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let user = caller.actor.user_id;
+    let verify = |cursor: &str| app.cursors.verify(WorkspacesOfUser::scope(user), cursor);
+    let after = page.cursor.as_deref().map(verify).transpose()?;
+    let query = WorkspacesOfUser { user, after, limit: page.limit()?, cursors: app.cursors.clone() };
+    let read = app.queries.get(query, caller.token.as_ref()).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn create_workspace(
+    app: Data<App>,
+    caller: Caller,
+    body: Body<CreateWorkspace>,
+) -> Result<HttpResponse, AppError> {
+    let written = workspaces::create(&app, &caller.actor, body.0).await?;
+    let path = format!("/v1/workspaces/{}", written.value.0);
+    reply::created(&app, &path, &written.map(|(_, view)| view))
+}
+
+pub(super) async fn get_workspace(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let (id, token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, id, token).await?;
+    let read = app.queries.get(WorkspaceById(id), token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn change_workspace(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+    body: Body<ChangeWorkspace>,
+) -> Result<HttpResponse, AppError> {
+    reply::changed(&workspaces::change(&app, &caller.actor, path.into_inner(), body.0).await?)
+}
+
+pub(super) async fn delete_workspace(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+) -> Result<HttpResponse, AppError> {
+    reply::done(&workspaces::delete(&app, &caller.actor, path.into_inner()).await?)
+}

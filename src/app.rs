@@ -1,0 +1,235 @@
+//! Everything that the workers share, built once; and the tasks behind it.
+//!
+//! The composition root: here, and only here, what a commit announces is connected to the cache.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::http::header::HeaderValue;
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::{
+        password::{PasswordError, PasswordHasher},
+        token::{AccessTokens, derive_key, load_or_create_secret},
+    },
+    cache::{
+        self, Cache,
+        bus::{BeforeUse, Bus},
+    },
+    config::{CacheStatusAudience, Config},
+    db::{Announce, Committed, Db},
+    http::cursor::CursorKey,
+    journal::{Journal, Marks, relay_before_use},
+    metrics::Metrics,
+    queries::{Queries, tags::tags_of_all},
+    redis::Redis,
+};
+
+/// What every request can reach.
+pub struct App {
+    pub db: Db,
+    pub cache: Arc<Cache>,
+    pub queries: Queries,
+    pub access_tokens: AccessTokens,
+    pub passwords: PasswordHasher,
+    pub cursors: CursorKey,
+    pub metrics: Metrics,
+    /// Base of links, without a slash at the end.
+    pub public_url: String,
+    /// Name of this instance.
+    pub served_by: HeaderValue,
+    /// Who is told how the cache fared.
+    pub cache_status: CacheStatusAudience,
+    pub readiness: Readiness,
+}
+
+/// Why the application could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("DATABASE_URL: the connection pools cannot be built")]
+    Pool(#[from] diesel_async::pooled_connection::deadpool::BuildError),
+    #[error("REDIS_URL: is not the URL of a Redis")]
+    Redis(#[from] ::redis::RedisError),
+    #[error("DATA_DIR: the secret of access tokens cannot be kept there")]
+    Secret(#[from] std::io::Error),
+    #[error("passwords cannot be hashed")]
+    Password(#[from] PasswordError),
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    #[error("INSTANCE_ID: cannot stand in a header")]
+    InstanceId(#[from] actix_web::http::header::InvalidHeaderValue),
+}
+
+/// Tasks that outlive requests. Stopping waits for them.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs a task until it ends or all are stopped.
+    fn spawn(&self, main: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn_on(task, main);
+    }
+
+    /// Stops all tasks and waits for their ends, though not for ever.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.tracker.wait()).await.is_err() {
+            log::warn!("background tasks did not end in time");
+        }
+    }
+}
+
+/// Passwords that may wait to be checked, for each core that checks them.
+const PASSWORD_QUEUE: usize = 32;
+
+impl App {
+    /// Builds everything and starts what runs behind it. `embedded_url`: the embedded database, if that is used.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn build(
+        config: &Config,
+        embedded_url: Option<&str>,
+        main: &Handle,
+    ) -> Result<(Self, Tasks), BuildError> {
+        let metrics = Metrics::new()?;
+        let redis =
+            config.redis.url.as_deref().map(|url| Redis::new(url, config.redis.timeout)).transpose()?;
+        let settings = cache::Settings {
+            l1: config.cache.mode.l1(),
+            l2: config.cache.mode.l2() && redis.is_some(),
+            l1_max_bytes: config.cache.l1_max_bytes,
+            namespace: config.cache.namespace.clone(),
+            instance: config.server.instance_id.clone(),
+        };
+        let cache = Cache::new(settings, main.clone(), metrics.registry())?;
+
+        let (marks, announced) = mpsc::unbounded_channel();
+        let announce = announce(&cache, marks);
+        let db = match (embedded_url, &config.database.url) {
+            (None, Some(url)) => Db::connect(url, config.database.pool_size, main.clone(), announce)?,
+            (embedded, _) => Db::connect_embedded(embedded.unwrap_or_default(), main.clone(), announce)?,
+        };
+        let tasks = Tasks::default();
+        start_tasks(&tasks, main, &cache, &db, redis, announced);
+
+        let secret = match &config.auth.secret {
+            Some(secret) => secret.clone(),
+            None => load_or_create_secret(&config.database.data_dir)?,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let app = Self {
+            queries: Queries::new(&cache, &db, &config.cache),
+            db,
+            cache,
+            access_tokens: AccessTokens::new(&secret, &config.auth.previous_secrets),
+            passwords: PasswordHasher::new(main.clone(), cores, cores * PASSWORD_QUEUE)?,
+            cursors: CursorKey::new(&derive_key(&secret, "lockstep cursor")),
+            metrics,
+            public_url: config.server.public_url.clone(),
+            served_by: HeaderValue::from_str(&config.server.instance_id)?,
+            cache_status: config.cache.status,
+            readiness: Readiness::default(),
+        };
+        Ok((app, tasks))
+    }
+}
+
+/// Change → tags → cache, and the journal is told that it need not do the same.
+fn announce(cache: &Arc<Cache>, marks: Marks) -> Announce {
+    let cache = Arc::clone(cache);
+    Arc::new(move |committed: Committed| {
+        let (cache, marks) = (Arc::clone(&cache), marks.clone());
+        Box::pin(async move {
+            let invalidated = cache.invalidate(&tags_of_all(&committed.changes), "write").await;
+            if invalidated.announced && !committed.journal_ids.is_empty() {
+                // Nobody listens only while the process stops; the relay of another takes over.
+                let _ = marks.send(committed.journal_ids);
+            }
+            invalidated.token
+        })
+    })
+}
+
+fn start_tasks(
+    tasks: &Tasks,
+    main: &Handle,
+    cache: &Arc<Cache>,
+    db: &Db,
+    redis: Option<Redis>,
+    announced: mpsc::UnboundedReceiver<Vec<i64>>,
+) {
+    let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache) });
+    let stop = || tasks.stop.child_token();
+    if let Some(redis) = redis {
+        let before_use = {
+            let db = db.clone();
+            let before_use: BeforeUse = Box::new(move |link| {
+                let db = db.clone();
+                Box::pin(async move { relay_before_use(&db, &link).await })
+            });
+            before_use
+        };
+        let bus = Bus { cache: Arc::clone(cache), redis, before_use };
+        tasks.spawn(main, bus.run(stop()));
+        let (relaying, marking) = (Arc::clone(&journal), Arc::clone(&journal));
+        let (stop_relay, stop_marks) = (stop(), stop());
+        tasks.spawn(main, async move { relaying.relay(stop_relay).await });
+        tasks.spawn(main, async move { marking.mark(announced, stop_marks).await });
+    } else if db.is_embedded() {
+        cache.trust_alone();
+    } else {
+        let (listening, stop_listening) = (Arc::clone(&journal), stop());
+        tasks.spawn(main, async move { listening.listen(announced, stop_listening).await });
+    }
+    let stop_pruning = stop();
+    tasks.spawn(main, async move { journal.prune(stop_pruning).await });
+}
+
+/// Whether a balancer should send requests here.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicU8);
+
+/// A state of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// PostgreSQL was not reached yet, or migrations are missing.
+    Starting,
+    /// At work, and to stay so even if PostgreSQL or Redis goes away: cached reads go on.
+    Ready,
+    /// On its way out.
+    Draining,
+}
+
+impl Readiness {
+    /// The present phase.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// The database is reached and migrated.
+    pub fn set_ready(&self) {
+        let _ = self.0.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// No more requests, please.
+    pub fn set_draining(&self) {
+        self.0.store(2, Ordering::Release);
+    }
+}

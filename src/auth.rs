@@ -1,0 +1,62 @@
+//! Who may do what.
+
+pub mod password;
+pub mod token;
+
+use crate::{
+    cache::Token,
+    db::Tx,
+    domain::{
+        id::{SessionId, UserId, WorkspaceId},
+        role::Role,
+    },
+    error::AppError,
+    models::members::Member,
+    queries::{Queries, members::RoleOf},
+};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor {
+    /// The user.
+    pub user_id: UserId,
+    /// The session that the access token belongs to.
+    pub session_id: SessionId,
+    /// May use the operations API.
+    pub is_staff: bool,
+}
+
+/// The actor's role in a workspace, for reading: from the cache.
+///
+/// # Errors
+/// [`AppError::NotFound`] for whoever is no member: to them the workspace does not exist.
+pub async fn membership(
+    queries: &Queries,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    token: Option<&Token>,
+) -> Result<Role, AppError> {
+    let read = queries.get(RoleOf { workspace, user: actor.user_id }, token).await?;
+    read.value.map(|role| role.0).ok_or(AppError::NotFound)
+}
+
+/// The actor's role in a workspace, for writing: from the rows that the write is based on. At least `least` is required.
+///
+/// # Errors
+/// [`AppError::NotFound`] for whoever is no member, [`AppError::Forbidden`] for too low a role.
+pub async fn require(
+    tx: &mut Tx,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    least: Role,
+) -> Result<Role, AppError> {
+    let role = Member::find_role(tx, workspace, actor.user_id).await?.ok_or(AppError::NotFound)?;
+    if role.at_least(least) {
+        Ok(role)
+    } else {
+        Err(AppError::Forbidden(match least {
+            Role::Owner => "Only an owner may do this.",
+            _ => "Only an admin or an owner may do this.",
+        }))
+    }
+}

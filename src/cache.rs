@@ -1,0 +1,129 @@
+//! A two-tier cache that is coherent over all instances: L1 in this process, L2 in Redis.
+//!
+//! A library inside the crate: it knows no table, no Diesel and no Actix. What it promises and why it can is told
+//! in `docs/coherence.md`; the rules live here:
+//!
+//! | module | rule |
+//! |---|---|
+//! | [`key`] | what entries and groups of rows are called |
+//! | [`trust`] | when a value of this process may be believed |
+//! | [`read`](self) | L1 → L2 → load, one load at a time |
+//! | [`write`](self) | a change invalidates both tiers of every instance before it is acknowledged |
+//! | [`bus`] | hearing what others invalidate, and noticing when one does not |
+//! | [`l2`] | the scripts in Redis, one round trip each |
+//!
+//! It must never serve what [`trust`] does not vouch for, never do I/O on an L1 hit, and never hold a lock over I/O.
+
+pub mod bus;
+mod entry;
+mod flight;
+pub mod key;
+mod l1;
+pub mod l2;
+mod policy;
+mod read;
+mod stats;
+mod status;
+pub mod token;
+pub mod trust;
+mod write;
+
+use std::{error::Error, sync::Arc};
+
+use prometheus::Registry;
+use tokio::runtime::Handle;
+
+pub use self::{
+    entry::{Json, Stored},
+    key::{ArgumentsHash, Key, Tag},
+    policy::{Policy, Times},
+    read::{Loaded, Question, Read},
+    status::{Status, TierStatus},
+    token::{MalformedToken, Token},
+    write::Invalidated,
+};
+use self::{flight::Flights, l1::L1, l2::Names, stats::Stats, trust::Trust};
+
+/// What a cache is made with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether values are kept in this process.
+    pub l1: bool,
+    /// Whether values are kept in Redis.
+    pub l2: bool,
+    /// Bytes that L1 may take.
+    pub l1_max_bytes: u64,
+    /// Prefix of every Redis key and channel.
+    pub namespace: String,
+    /// Name of this instance on the bus.
+    pub instance: String,
+}
+
+/// The cache of one process.
+pub struct Cache {
+    trust: Trust,
+    l1: Option<L1>,
+    uses_l2: bool,
+    flights: Arc<Flights>,
+    stats: Stats,
+    names: Names,
+    instance: String,
+    /// Distinguishes the local sequence of this process from that of any other.
+    local_epoch: u64,
+    /// Loads run here, where a busy Actix worker does not hold them up.
+    main: Handle,
+}
+
+impl Cache {
+    /// A cache that trusts nothing yet: [`bus`] or [`Cache::trust_alone`] has to begin a generation.
+    ///
+    /// # Errors
+    /// When its metrics are in the registry already.
+    pub fn new(settings: Settings, main: Handle, registry: &Registry) -> prometheus::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            trust: Trust::new(),
+            l1: settings.l1.then(|| L1::new(settings.l1_max_bytes)),
+            uses_l2: settings.l2,
+            flights: Arc::default(),
+            stats: Stats::register(registry)?,
+            names: Names::new(&settings.namespace),
+            instance: settings.instance,
+            local_epoch: rand::random::<u64>() | 1,
+            main,
+        }))
+    }
+
+    /// A policy with its numbers, to be made once for each kind of data.
+    #[must_use]
+    pub fn policy(&self, kind: &'static str, times: Times) -> Arc<Policy> {
+        Arc::new(Policy::new(kind, times, self.stats.kind(kind)))
+    }
+
+    /// L1 cannot be used at present, since nothing proves that it is current.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        !self.trust.has_lease()
+    }
+
+    /// Brings the gauges up to date, before they are read.
+    pub fn measure(&self) {
+        let (entries, bytes) = self.l1.as_ref().map_or((0, 0), L1::size);
+        self.stats.l1_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.stats.l1_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.stats.lease.set(self.trust.has_lease().into());
+    }
+}
+
+/// Why a value could not be had. Shared by all who waited for the same load.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// The loader failed.
+    #[error("the load failed")]
+    Failed(#[source] Arc<dyn Error + Send + Sync>),
+    /// The loader took too long.
+    #[error("the load took longer than {} s", read::LOAD_TIMEOUT.as_secs())]
+    TimedOut,
+    /// The loader ended without a result.
+    #[error("the load panicked")]
+    Panicked,
+}

@@ -1,0 +1,235 @@
+//! Hearing what is invalidated, and noticing when one does not.
+//!
+//! With Redis: [`Bus::run`] listens, compares the sequence in Redis with what it has heard several times a second,
+//! and renews the lease when both agree. Any doubt (a gap, a lost connection, another epoch, a message that it
+//! cannot read) ends the session: trust is lost, and a new session begins with nothing. A message carries no
+//! values, so one that is late or comes twice does no harm.
+//!
+//! Without Redis: whoever hears changes by other means begins a generation with [`Cache::trust_alone`] or
+//! [`Cache::trust_journal`].
+
+use std::{
+    pin::pin,
+    str,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cache,
+    entry::FORMAT,
+    key::Tag,
+    l2::{Link, LinkError},
+    trust::{Generation, Heard, Source},
+};
+use crate::{redis::Redis, telemetry::Chain};
+
+/// How often the sequence is compared. Several times per lease.
+const POLL: Duration = Duration::from_millis(200);
+/// How long a message may take longer than the poll that tells of it.
+const CATCH_UP: Duration = Duration::from_millis(150);
+/// Pauses between attempts to connect.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// What has to be done on a new connection before L2 is used: announcing what could not be announced before.
+pub type BeforeUse = Box<
+    dyn Fn(Arc<Link>) -> BoxFuture<'static, Result<(), Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Sync,
+>;
+
+/// The bus of all instances.
+pub struct Bus {
+    /// Whose trust it keeps.
+    pub cache: Arc<Cache>,
+    /// Where it listens.
+    pub redis: Redis,
+    /// Run on every new connection.
+    pub before_use: BeforeUse,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("Redis cannot be reached")]
+    Connect(#[from] redis::RedisError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("what was left unannounced could not be announced")]
+    BeforeUse(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the subscription ended")]
+    Unsubscribed,
+    #[error("a message was lost")]
+    Gap,
+    #[error("a message could not be read")]
+    Unreadable,
+    #[error("the connection was given up")]
+    Broken,
+}
+
+impl Lost {
+    const fn cause(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Link(_) => "link",
+            Self::BeforeUse(_) => "before_use",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Gap => "gap",
+            Self::Unreadable => "unreadable",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl Bus {
+    /// Keeps the cache's trust until stopped. To be run on the main runtime.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let begun = Instant::now();
+            let Some(lost) = stop.run_until_cancelled(self.session()).await else { return };
+            self.cache.distrust(&self.cache.trust.generation(), lost.cause());
+            log::warn!("error.chain":% = Chain(&lost); "cache bus lost; reconnecting");
+            if begun.elapsed() > LONGEST_RETRY {
+                retry = FIRST_RETRY;
+            }
+            let pause = retry.mul_f64(0.5 + 0.5 * rand::random::<f64>());
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            retry = (retry * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn session(&self) -> Lost {
+        match self.try_session().await {
+            Ok(never) => match never {},
+            Err(lost) => lost,
+        }
+    }
+
+    async fn try_session(&self) -> Result<std::convert::Infallible, Lost> {
+        // Subscribed before the sequence is read, so that nothing falls between.
+        let pubsub = self.redis.listen(&self.cache.names.channel()).await?;
+        let mut messages = pin!(pubsub.into_on_message());
+        let link = Arc::new(Link::open(&self.redis, &self.cache.names, &self.cache.instance).await?);
+        (self.before_use)(Arc::clone(&link)).await.map_err(Lost::BeforeUse)?;
+
+        let asked = Instant::now();
+        let applied = link.poll().await?;
+        let generation = self.cache.trust.begin(Source::Shared(Arc::clone(&link)), link.epoch(), applied);
+        self.cache.trust.renew_lease(&generation, asked);
+        log::info!("cache.epoch":% = format_args!("{:016x}", link.epoch()), sequence = applied; "cache bus connected");
+
+        let mut poll = pin!(poll_after(Duration::ZERO, &link).fuse());
+        // A poll whose sequence has not been heard yet.
+        let mut pending: Option<(Instant, u64)> = None;
+        loop {
+            let catch_up_ends = pending.map_or_else(Instant::now, |(asked, _)| asked + CATCH_UP);
+            tokio::select! {
+                biased;
+                message = messages.next() => {
+                    let message = message.ok_or(Lost::Unsubscribed)?;
+                    self.hear(&generation, message.get_payload_bytes())?;
+                }
+                (asked, answer) = &mut poll => {
+                    pending = Some((asked, answer?));
+                    poll.set(poll_after(POLL, &link).fuse());
+                }
+                () = link.broken() => return Err(Lost::Broken),
+                () = tokio::time::sleep_until(catch_up_ends.into()), if pending.is_some() => return Err(Lost::Gap),
+            }
+            if let Some((asked, sequence)) = pending
+                && generation.applied() >= sequence
+            {
+                self.cache.trust.renew_lease(&generation, asked);
+                pending = None;
+            }
+        }
+    }
+
+    fn hear(&self, generation: &Generation, message: &[u8]) -> Result<(), Lost> {
+        let message = Message::read(message).ok_or(Lost::Unreadable)?;
+        if message.epoch != generation.epoch {
+            return Err(Lost::Gap);
+        }
+        if message.origin != self.cache.instance {
+            self.cache.stats.invalidated("bus", message.tags.len());
+        }
+        match generation.hear(message.sequence, &message.tags) {
+            Heard::InOrder => Ok(()),
+            Heard::Gap => Err(Lost::Gap),
+        }
+    }
+}
+
+/// Polls after a pause; says when it asked. A slow answer may be an accident: one more try.
+async fn poll_after(pause: Duration, link: &Link) -> (Instant, Result<u64, LinkError>) {
+    tokio::time::sleep(pause).await;
+    let asked = Instant::now();
+    match link.poll().await {
+        Err(LinkError::Redis(err)) if err.is_timeout() => {
+            let asked = Instant::now();
+            (asked, link.poll().await)
+        }
+        answer => (asked, answer),
+    }
+}
+
+/// An invalidation on the wire: `lockstep1 EPOCH SEQUENCE ORIGIN tag tag…`, as `bump.lua` writes it.
+struct Message<'a> {
+    epoch: u64,
+    sequence: u64,
+    origin: &'a str,
+    tags: Vec<Tag>,
+}
+
+impl<'a> Message<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut words = str::from_utf8(bytes).ok()?.split(' ');
+        if words.next()? != FORMAT {
+            return None;
+        }
+        let epoch = u64::from_str_radix(words.next()?, 16).ok()?;
+        let sequence = words.next()?.parse().ok()?;
+        let origin = words.next()?;
+        let tags = words.map(Tag::parse).collect::<Option<_>>()?;
+        Some(Self { epoch, sequence, origin, tags })
+    }
+}
+
+impl Cache {
+    /// Begins a generation for a process that is alone with its database: it hears of every change by making it.
+    pub fn trust_alone(&self) {
+        let generation = self.trust.begin(Source::Local, self.local_epoch, 0);
+        self.trust.renew_lease_for_ever(&generation);
+    }
+
+    /// Begins a generation that hears by reading a journal. Without a lease until [`Hearing::caught_up`].
+    pub fn trust_journal(&self) -> Hearing<'_> {
+        Hearing { cache: self, generation: self.trust.begin(Source::Local, self.local_epoch, 0) }
+    }
+}
+
+/// A generation that is told of changes by whoever reads them.
+pub struct Hearing<'a> {
+    cache: &'a Cache,
+    generation: Arc<Generation>,
+}
+
+impl Hearing<'_> {
+    /// A change was found.
+    pub fn heard(&self, tags: &[Tag]) {
+        self.cache.stats.invalidated("journal", tags.len());
+        self.generation.hear_local(tags);
+    }
+
+    /// Every change that was visible at `asked` has been heard.
+    pub fn caught_up(&self, asked: Instant) {
+        self.cache.trust.renew_lease(&self.generation, asked);
+    }
+}

@@ -1,0 +1,102 @@
+//! Single flight: one load per key at a time in this process.
+//!
+//! **Invariant.** A reader never receives a value from a load that began before an invalidation that this process
+//! had heard of when the reader came. Two checks see to it: a reader joins only a flight of the same generation
+//! for whose tags nothing was heard since, and what the flight brings is judged again on arrival (the reader does
+//! this), because it may have tags that were not known before.
+//!
+//! A flight is a task of its own: a reader that goes away stops nothing, and one that panics ends its flight, which
+//! wakes those who wait.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{LoadError, entry::Entry, key::Key, status::Status, trust::Interest};
+
+/// What a load brought.
+pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
+
+/// The flights under way, by key.
+#[derive(Default)]
+pub(super) struct Flights {
+    shards: [Mutex<HashMap<Key, Flight>>; 16],
+    hasher: RandomState,
+}
+
+struct Flight {
+    interest: Interest,
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+/// What a reader is to do.
+pub(super) enum Boarding {
+    /// Load, and tell the others.
+    Lead(Leader),
+    /// Wait for the load that is under way.
+    Join(watch::Receiver<Option<Landing>>),
+}
+
+/// The right and the duty to load. When dropped, with or without a landing, the flight is over.
+pub(super) struct Leader {
+    flights: Arc<Flights>,
+    key: Key,
+    landing: watch::Sender<Option<Landing>>,
+    receiver: watch::Receiver<Option<Landing>>,
+}
+
+impl Flights {
+    /// Joins the flight for `key` if there is one that serves `interest`, else begins one. With `alone`, always
+    /// begins one.
+    pub(super) fn board(self: &Arc<Self>, key: Key, interest: &Interest, alone: bool) -> Boarding {
+        let mut flights = self.shard(&key);
+        if !alone
+            && let Some(flight) = flights.get(&key)
+            && flight.interest.still_serves(interest)
+        {
+            return Boarding::Join(flight.landing.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        flights.insert(key, Flight { interest: interest.clone(), landing: receiver.clone() });
+        Boarding::Lead(Leader { flights: Arc::clone(self), key, landing: sender, receiver })
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Flight>> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = self.hasher.hash_one(key) as usize % self.shards.len();
+        #[expect(clippy::indexing_slicing, reason = "the index is below the length")]
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leader {
+    /// For the reader on whose behalf the flight was begun.
+    pub(super) fn passenger(&self) -> watch::Receiver<Option<Landing>> {
+        self.receiver.clone()
+    }
+
+    /// Ends the flight with its result.
+    pub(super) fn land(self, landing: Landing) {
+        self.landing.send_replace(Some(landing));
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        let mut flights = self.flights.shard(&self.key);
+        // A newer flight may have taken the place.
+        if flights.get(&self.key).is_some_and(|flight| flight.landing.same_channel(&self.receiver)) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+/// Waits for a flight's end. `None`: it ended without a landing.
+pub(super) async fn landed(mut flight: watch::Receiver<Option<Landing>>) -> Option<Landing> {
+    let landing = flight.wait_for(Option::is_some).await.ok()?;
+    landing.clone()
+}

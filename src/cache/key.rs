@@ -1,0 +1,247 @@
+//! Names of cached things: [`Key`] for an entry, [`Tag`] for a group of rows that entries depend on.
+//!
+//! Both are typed builders, so that a handler cannot misspell one. Tag names are a contract between
+//! versions of the service that run side by side during a deploy and never carry a schema version;
+//! keys do, so that a release that changes a stored type never meets the old one under its key.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Name of one cache entry. Copied, compared and hashed without allocating.
+///
+/// Its text, `entity:id[:suffix][:sub-id][:arguments]:vN`, is what L2 and the tools use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    entity: &'static str,
+    id: Uuid,
+    suffix: &'static str,
+    sub_id: Option<Uuid>,
+    arguments: Option<ArgumentsHash>,
+    schema: u16,
+}
+
+impl Key {
+    /// The entry of `entity` with this id; `schema` is the version of the stored type.
+    #[must_use]
+    pub const fn new(entity: &'static str, id: Uuid, schema: u16) -> Self {
+        Self { entity, id, suffix: "", sub_id: None, arguments: None, schema }
+    }
+
+    /// One of several entries about the same thing: `workspace:ID:members`.
+    #[must_use]
+    pub const fn suffix(self, suffix: &'static str) -> Self {
+        Self { suffix, ..self }
+    }
+
+    /// An entry about two things: `workspace:ID:member:USER`.
+    #[must_use]
+    pub const fn sub_id(self, sub_id: Uuid) -> Self {
+        Self { sub_id: Some(sub_id), ..self }
+    }
+
+    /// An entry that also depends on arguments, such as a page's limit and cursor.
+    #[must_use]
+    pub const fn arguments(self, arguments: ArgumentsHash) -> Self {
+        Self { arguments: Some(arguments), ..self }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.entity, self.id)?;
+        if !self.suffix.is_empty() {
+            write!(f, ":{}", self.suffix)?;
+        }
+        if let Some(sub_id) = &self.sub_id {
+            write!(f, ":{sub_id}")?;
+        }
+        if let Some(arguments) = &self.arguments {
+            write!(f, ":{arguments}")?;
+        }
+        write!(f, ":v{}", self.schema)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+/// SHA-256 of arguments in canonical JSON: the same in every process and after every restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ArgumentsHash([u8; 32]);
+
+impl ArgumentsHash {
+    /// Hashes anything that serialises to JSON; the order of map keys does not matter.
+    ///
+    /// # Panics
+    /// When the value has no JSON form, such as a map whose keys are not strings: two such values must not share an
+    /// entry.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "a matter of the type, found by the first test that uses it")]
+    pub fn of(arguments: &impl Serialize) -> Self {
+        let value = serde_json::to_value(arguments).expect("arguments of a cached call have a JSON form");
+        let mut canonical = String::new();
+        write_canonical(&value, &mut canonical);
+        Self(Sha256::digest(canonical.as_bytes()).into())
+    }
+}
+
+impl fmt::Display for ArgumentsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Objects with sorted keys, no white space. Does not rely on the order in which `serde_json`
+/// keeps keys, which another crate can change by switching on one of its features.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            out.push('{');
+            for (index, (name, member)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write_canonical(member, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+/// Name of a group of rows. Every entry carries the tags of everything it was built from.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Arc<str>);
+
+/// Longest name of a tag, in bytes.
+const TAG_MAX_BYTES: usize = 200;
+
+impl Tag {
+    /// `entity:id`.
+    #[must_use]
+    pub fn new(entity: &'static str, id: Uuid) -> Self {
+        Self(format!("{entity}:{id}").into())
+    }
+
+    /// `entity:id:suffix`.
+    #[must_use]
+    pub fn suffixed(entity: &'static str, id: Uuid, suffix: &'static str) -> Self {
+        Self(format!("{entity}:{id}:{suffix}").into())
+    }
+
+    /// `entity:id:suffix:sub-id`.
+    #[must_use]
+    pub fn pair(entity: &'static str, id: Uuid, suffix: &'static str, sub_id: Uuid) -> Self {
+        Self(format!("{entity}:{id}:{suffix}:{sub_id}").into())
+    }
+
+    /// The tag that every entry carries: to invalidate it is to invalidate everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self("all".into())
+    }
+
+    /// A tag by its name, as it comes from the bus, from L2 or from an operator.
+    ///
+    /// `None` if it cannot be one: empty, too long, or with a space or control character, which
+    /// separate tags in messages.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let legal =
+            !name.is_empty() && name.len() <= TAG_MAX_BYTES && name.chars().all(|c| c.is_ascii_graphic());
+        legal.then(|| Self(name.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Tag {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_reads_like_a_path_from_the_thing_to_the_entry() {
+        let key = Key::new("workspace", Uuid::nil(), 3).suffix("member").sub_id(Uuid::max());
+        let text =
+            "workspace:00000000-0000-0000-0000-000000000000:member:ffffffff-ffff-ffff-ffff-ffffffffffff:v3";
+        assert_eq!(key.to_string(), text);
+    }
+
+    #[test]
+    fn another_schema_version_is_another_key() {
+        assert_ne!(
+            Key::new("user", Uuid::nil(), 1).to_string(),
+            Key::new("user", Uuid::nil(), 2).to_string()
+        );
+    }
+
+    #[test]
+    fn the_hash_of_arguments_is_stable_and_ignores_the_order_of_map_keys() {
+        let one = ArgumentsHash::of(&json!({"limit": 50, "cursor": null, "in": {"b": 1, "a": [1, 2]}}));
+        let two = ArgumentsHash::of(&json!({"in": {"a": [1, 2], "b": 1}, "cursor": null, "limit": 50}));
+        assert_eq!(one, two);
+        // sha256sum of {"cursor":null,"in":{"a":[1,2],"b":1},"limit":50}
+        assert_eq!(one.to_string(), "3b56d82a621b1a870cca64427606b2a499e290ce69a2cf56b348d5eedd2c55f0");
+    }
+
+    #[test]
+    fn arguments_that_differ_in_one_value_or_in_the_order_of_a_list_differ_in_hash() {
+        let hash = |value| ArgumentsHash::of(&value);
+        assert_ne!(hash(json!({"limit": 50})), hash(json!({"limit": 51})));
+        assert_ne!(hash(json!({"limit": 50})), hash(json!({"limit": "50"})));
+        assert_ne!(hash(json!([1, 2])), hash(json!([2, 1])));
+    }
+
+    #[test]
+    fn a_name_that_could_split_a_message_is_no_tag() {
+        for name in ["", "two words", "line\nbreak", "nul\0", &"x".repeat(201)] {
+            assert!(Tag::parse(name).is_none(), "{name:?}");
+        }
+        assert!(Tag::parse("workspace:1:members").is_some());
+    }
+}

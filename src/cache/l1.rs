@@ -1,0 +1,59 @@
+//! L1: moka in this process, bounded by bytes.
+//!
+//! Knows nothing of freshness beyond time to live: what it returns must be judged before it is served.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use moka::{Expiry, sync::Cache};
+
+use super::{entry::Entry, key::Key};
+
+pub(super) struct L1 {
+    entries: Cache<Key, Arc<Entry>>,
+}
+
+struct ByEntry;
+
+impl Expiry<Key, Arc<Entry>> for ByEntry {
+    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
+        Some(entry.expires_at.saturating_duration_since(now))
+    }
+
+    /// A newer entry lives by its own time, not by what was left to the older one.
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        entry: &Arc<Entry>,
+        now: Instant,
+        _left: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, entry, now)
+    }
+}
+
+impl L1 {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        let entries = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, entry: &Arc<Entry>| entry.bytes)
+            .expire_after(ByEntry)
+            .build();
+        Self { entries }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.entries.get(key)
+    }
+
+    pub(super) fn put(&self, key: Key, entry: Arc<Entry>) {
+        self.entries.insert(key, entry);
+    }
+
+    /// Entries and their bytes, as of moka's last housekeeping.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.entries.entry_count(), self.entries.weighted_size())
+    }
+}

@@ -1,0 +1,302 @@
+//! L2: Redis behind one connection, and the sequence that all instances share.
+//!
+//! A [`Link`] is one connection and the epoch that was found on it. It never outlives the connection, and every
+//! script checks the epoch's marker, so that nothing of another life of the data is ever used. Each operation is
+//! one script and one round trip; none scans.
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redis::{ErrorKind, RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    entry::Envelope,
+    key::{Key, Tag},
+};
+use crate::redis::Redis;
+
+/// Every name that the cache uses in Redis.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    namespace: String,
+}
+
+impl Names {
+    pub(super) fn new(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned() }
+    }
+
+    /// Marker and sequence, in one key so that they are lost together.
+    fn meta(&self) -> String {
+        format!("{}:meta", self.namespace)
+    }
+
+    fn entry(&self, key: &Key) -> String {
+        format!("{}:entry:{key}", self.namespace)
+    }
+
+    fn lock(&self, key: &Key) -> String {
+        format!("{}:lock:{key}", self.namespace)
+    }
+
+    fn tag_prefix(&self) -> String {
+        format!("{}:tag:", self.namespace)
+    }
+
+    fn heartbeat(&self, instance: &str) -> String {
+        format!("{}:instance:{instance}", self.namespace)
+    }
+
+    pub(super) fn channel(&self) -> String {
+        format!("{}:invalidations", self.namespace)
+    }
+}
+
+/// How long a tag's version is kept after it was last written or depended on. Longer than any entry lives, which
+/// saves misses; correctness does not depend on it.
+const VERSION_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long others leave a load to the instance that has begun it.
+const LOCK_LIFE: Duration = Duration::from_secs(1);
+const HEARTBEAT_LIFE: Duration = Duration::from_secs(5);
+/// Tags that one call of the bump script takes, so that Redis is never held up.
+const BUMP_TAGS: usize = 500;
+/// Calls that may time out one after another before the connection is given up.
+const TIMEOUTS: u32 = 3;
+
+static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/open.lua")));
+static POLL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/poll.lua")));
+static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/read.lua")));
+static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/fill.lua")));
+static UNLOCK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/unlock.lua")));
+static BUMP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/bump.lua")));
+
+/// Why L2 gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    /// The call failed or took too long.
+    #[error("the call to Redis failed")]
+    Redis(#[from] RedisError),
+    /// Redis was emptied or replaced.
+    #[error("Redis holds another life of the data")]
+    OtherEpoch,
+}
+
+/// One connection to Redis and the epoch found on it.
+pub struct Link {
+    connection: MultiplexedConnection,
+    names: Names,
+    instance: String,
+    marker: String,
+    epoch: u64,
+    epoch_text: String,
+    timeouts: AtomicU32,
+    broken: CancellationToken,
+}
+
+/// What L2 says to a reader.
+pub(super) enum L2Read {
+    /// A valid entry.
+    Hit { sequence: u64, ttl: Duration, envelope: Bytes },
+    /// Nothing valid; a load that begins now is as of `sequence`.
+    Miss { sequence: u64, stale: bool, lock: Lock },
+}
+
+/// Who loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    NotAsked,
+    Acquired,
+    HeldByAnother,
+}
+
+impl Link {
+    /// Connects, and finds out the epoch. To be called on the main runtime.
+    pub(super) async fn open(redis: &Redis, names: &Names, instance: &str) -> Result<Self, RedisError> {
+        let mut connection = redis.connect().await?;
+        let info: redis::InfoDict = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+        let run_id: String = info.get("run_id").unwrap_or_default();
+        let fresh = Uuid::new_v4().simple().to_string();
+        let (marker, _): (String, u64) =
+            OPEN.key(names.meta()).arg(fresh).invoke_async(&mut connection).await?;
+        let digest = Sha256::new().chain_update(&run_id).chain_update(b"/").chain_update(&marker).finalize();
+        let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
+        let mut epoch_text = String::new();
+        let _ = write!(epoch_text, "{epoch:016x}");
+        Ok(Self {
+            connection,
+            names: names.clone(),
+            instance: instance.to_owned(),
+            marker,
+            epoch,
+            epoch_text,
+            timeouts: AtomicU32::new(0),
+            broken: CancellationToken::new(),
+        })
+    }
+
+    /// The epoch that this connection has found.
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Ends when the connection should be given up.
+    pub(super) async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    /// Gives the connection up; a new one will be opened.
+    pub(super) fn give_up(&self) {
+        self.broken.cancel();
+    }
+
+    /// Announces what others have left unannounced.
+    ///
+    /// # Errors
+    /// When Redis does not confirm it.
+    pub async fn announce(&self, tags: &[Tag]) -> Result<(), LinkError> {
+        self.bump(tags, |_, _| ()).await.map(drop)
+    }
+
+    /// Where the sequence stands.
+    pub(super) async fn poll(&self) -> Result<u64, LinkError> {
+        let mut call = POLL.key(self.names.meta());
+        call.key(self.names.heartbeat(&self.instance)).arg(&self.marker).arg(milliseconds(HEARTBEAT_LIFE));
+        let sequence: i64 = self.note(call.invoke_async(&mut self.connection.clone()).await)?;
+        self.sequence(sequence)
+    }
+
+    /// The entry if it is valid, else a sequence to load under and, if there is a `lock_owner`, the lock.
+    pub(super) async fn read(
+        &self,
+        key: &Key,
+        tags: &[Tag],
+        lock_owner: Option<&str>,
+    ) -> Result<L2Read, LinkError> {
+        let mut call = READ.key(self.names.meta());
+        call.key(self.names.entry(key)).key(self.names.lock(key)).arg(&self.marker).arg(&self.epoch_text);
+        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE));
+        call.arg(lock_owner.unwrap_or_default()).arg(milliseconds(LOCK_LIFE));
+        for tag in tags {
+            call.arg(tag.as_str());
+        }
+        let answer = call.invoke_async(&mut self.connection.clone()).await;
+        let (outcome, sequence, number, data): (String, u64, i64, Vec<u8>) = self.note(answer)?;
+        match outcome.as_str() {
+            "HIT" => {
+                let ttl = Duration::from_millis(u64::try_from(number).unwrap_or_default());
+                Ok(L2Read::Hit { sequence, ttl, envelope: data.into() })
+            }
+            "MISS" => {
+                let lock = match number {
+                    1 => Lock::Acquired,
+                    2 => Lock::HeldByAnother,
+                    _ => Lock::NotAsked,
+                };
+                Ok(L2Read::Miss { sequence, stale: data == b"stale", lock })
+            }
+            _ => Err(self.other_epoch()),
+        }
+    }
+
+    /// Stores an entry, and lets go of the lock if `lock_owner` has it. `false`: a newer one is there.
+    pub(super) async fn fill(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        ttl: Duration,
+        lock_owner: &str,
+    ) -> Result<bool, LinkError> {
+        let mut call = FILL.key(self.names.meta());
+        call.key(self.names.entry(key)).key(self.names.lock(key)).arg(&self.marker).arg(&self.epoch_text);
+        call.arg(envelope.as_of).arg(milliseconds(ttl)).arg(self.names.tag_prefix());
+        call.arg(milliseconds(VERSION_LIFE)).arg(lock_owner).arg(envelope.write());
+        for tag in &envelope.tags {
+            call.arg(tag.as_str());
+        }
+        self.note(call.invoke_async(&mut self.connection.clone()).await)
+    }
+
+    /// Lets go of the lock if `lock_owner` still has it.
+    pub(super) async fn unlock(&self, key: &Key, lock_owner: &str) -> Result<(), LinkError> {
+        let mut call = UNLOCK.key(self.names.lock(key));
+        call.arg(lock_owner);
+        self.note(call.invoke_async(&mut self.connection.clone()).await)
+    }
+
+    /// Invalidates tags for all instances. Returns the (last) sequence.
+    ///
+    /// `heard` is told each part that was done, so that this process need not wait for the echo.
+    pub(super) async fn bump(&self, tags: &[Tag], heard: impl Fn(u64, &[Tag])) -> Result<u64, LinkError> {
+        let mut last = 0;
+        for part in tags.chunks(BUMP_TAGS) {
+            last = match self.bump_part(part).await {
+                // One more try: a bump done twice costs a miss, one not done has to wait for the relay.
+                Err(LinkError::Redis(err)) if err.is_timeout() => self.bump_part(part).await?,
+                outcome => outcome?,
+            };
+            heard(last, part);
+        }
+        Ok(last)
+    }
+
+    async fn bump_part(&self, tags: &[Tag]) -> Result<u64, LinkError> {
+        let mut call = BUMP.key(self.names.meta());
+        call.arg(&self.marker).arg(&self.epoch_text).arg(self.names.channel()).arg(&self.instance);
+        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE));
+        for tag in tags {
+            call.arg(tag.as_str());
+        }
+        let sequence: i64 = self.note(call.invoke_async(&mut self.connection.clone()).await)?;
+        self.sequence(sequence)
+    }
+
+    fn sequence(&self, answer: i64) -> Result<u64, LinkError> {
+        u64::try_from(answer).map_err(|_negative| self.other_epoch())
+    }
+
+    fn other_epoch(&self) -> LinkError {
+        self.broken.cancel();
+        LinkError::OtherEpoch
+    }
+
+    /// Keeps account of failures. A slow answer may be an accident, a lost connection or a server that has
+    /// become a replica is not.
+    fn note<T>(&self, outcome: Result<T, RedisError>) -> Result<T, LinkError> {
+        match &outcome {
+            Ok(_) => self.timeouts.store(0, Ordering::Relaxed),
+            Err(err) if err.is_timeout() => {
+                if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS {
+                    self.broken.cancel();
+                }
+            }
+            Err(err) => {
+                let wrong_server = matches!(
+                    err.kind(),
+                    ErrorKind::Server(
+                        ServerErrorKind::ReadOnly
+                            | ServerErrorKind::MasterDown
+                            | ServerErrorKind::BusyLoading
+                    )
+                );
+                if wrong_server || err.is_io_error() || err.is_connection_dropped() {
+                    self.broken.cancel();
+                }
+            }
+        }
+        Ok(outcome?)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

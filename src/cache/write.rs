@@ -1,0 +1,80 @@
+//! The write path: what a committed change makes stale is made stale everywhere, before it is acknowledged.
+
+use std::sync::Arc;
+
+use super::{
+    Cache,
+    key::Tag,
+    token::Token,
+    trust::{Generation, Source},
+};
+
+/// What became of an invalidation.
+#[derive(Debug, Clone, Copy)]
+pub struct Invalidated {
+    /// What a reader needs so as to see at least this write.
+    pub token: Token,
+    /// Every instance is sure to hear of it. If not, the relay has to make up for it.
+    pub announced: bool,
+}
+
+impl Cache {
+    /// Invalidates `tags` here and on every instance. Never fails: what cannot be announced is left to the relay,
+    /// and this process no longer believes its own memory.
+    ///
+    /// To be called after the commit and before the acknowledgement. `source` names the cause in metrics.
+    pub async fn invalidate(&self, tags: &[Tag], source: &str) -> Invalidated {
+        self.stats.invalidated(source, tags.len());
+        let mut generation = self.trust.generation();
+        loop {
+            let outcome = self.invalidate_in(&generation, tags).await;
+            let present = self.trust.generation();
+            // A generation that began meanwhile has not heard; its loads may have begun before the commit.
+            if present.number() == generation.number() {
+                return outcome;
+            }
+            generation = present;
+        }
+    }
+
+    async fn invalidate_in(&self, generation: &Arc<Generation>, tags: &[Tag]) -> Invalidated {
+        match &generation.source {
+            Source::Shared(link) if tags.is_empty() => {
+                Invalidated { token: Token::new(link.epoch(), generation.applied()), announced: true }
+            }
+            Source::Shared(link) => match link.bump(tags, |at, part| generation.hear_own(at, part)).await {
+                Ok(sequence) => Invalidated { token: Token::new(link.epoch(), sequence), announced: true },
+                Err(err) => {
+                    log::warn!("error.chain":% = crate::telemetry::Chain(&err);
+                        "invalidation was not announced; the relay will");
+                    self.distrust(generation, "bump_failed");
+                    link.give_up();
+                    Invalidated { token: Token::unknown(), announced: false }
+                }
+            },
+            Source::Local => {
+                generation.hear_local(tags);
+                Invalidated { token: Token::new(generation.epoch, generation.applied()), announced: true }
+            }
+            Source::Untrusted => {
+                // Nobody uses L1 now, but loads under way must not be joined by readers who come later.
+                generation.hear_local(tags);
+                Invalidated { token: Token::unknown(), announced: false }
+            }
+        }
+    }
+
+    /// Gives up all of L1.
+    pub(super) fn distrust(&self, lost: &Generation, cause: &str) {
+        self.stats.distrusts.with_label_values(&[cause]).inc();
+        self.trust.distrust(lost);
+    }
+
+    /// Announces what others have left unannounced. `false`: it could not be done now.
+    pub async fn relay(&self, tags: &[Tag]) -> bool {
+        match &self.trust.generation().source {
+            Source::Shared(_) => self.invalidate(tags, "relay").await.announced,
+            Source::Local | Source::Untrusted => false,
+        }
+    }
+}

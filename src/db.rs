@@ -1,0 +1,272 @@
+//! PostgreSQL: pools, reading, and the unit of work.
+//!
+//! Connections live on the main runtime, whose threads nobody blocks: one whose driver was started on an Actix worker
+//! would stand still whenever that worker is busy.
+//!
+//! It knows nothing of caches. What a commit changed is handed to `announce`, which [`crate::app`] connects.
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod maintenance;
+pub mod schema;
+pub mod seed;
+mod tx;
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{BuildError, Object, Pool},
+    },
+};
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::runtime::Handle;
+
+pub use self::tx::{Hooks, Reader, Tx};
+use crate::{cache::Token, domain::Change, models::journal::JournalRow};
+
+/// What a transaction has committed.
+#[derive(Debug)]
+pub struct Committed {
+    /// What its rows announced and what the journal recorded, each once.
+    pub changes: Vec<Change>,
+    /// Its rows in the journal.
+    pub journal_ids: Vec<i64>,
+}
+
+/// Tells all instances what was committed.
+pub type Announce = Arc<dyn Fn(Committed) -> BoxFuture<'static, Token> + Send + Sync>;
+
+/// A value that was written, and the token with which it will be seen.
+#[derive(Debug)]
+pub struct Written<T> {
+    /// The value.
+    pub value: T,
+    /// For the header `Consistency-Token`.
+    pub token: Token,
+}
+
+impl<T> Written<T> {
+    /// The same write, shown differently.
+    pub fn map<U>(self, show: impl FnOnce(T) -> U) -> Written<U> {
+        Written { value: show(self.value), token: self.token }
+    }
+}
+
+/// The database of a process.
+#[derive(Clone)]
+pub struct Db {
+    read: Pool<AsyncPgConnection>,
+    write: Pool<AsyncPgConnection>,
+    main: Handle,
+    announce: Announce,
+    /// The embedded database: one connection, which nobody else can use.
+    embedded: bool,
+}
+
+/// No connection, or none in time.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// All connections are busy.
+    #[error("no database connection became free within {} s", CHECKOUT.as_secs())]
+    Busy,
+    /// The server cannot be reached.
+    #[error("the database cannot be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Longest wait for a connection.
+const CHECKOUT: Duration = Duration::from_secs(5);
+
+/// More changes than this are announced as "everything", as in the journal.
+const MANY: usize = 1000;
+
+/// Bounds for a statement, a wait for a lock, and a transaction whose request has gone.
+const LIMITS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
+    SET idle_in_transaction_session_timeout = '15s'; SET timezone = 'UTC';";
+
+impl Db {
+    /// Pools for a server; connects when first used. `size` connections in all (two at least), half of which can only read.
+    ///
+    /// # Errors
+    /// When the pools cannot be built.
+    pub fn connect(url: &str, size: usize, main: Handle, announce: Announce) -> Result<Self, BuildError> {
+        let write = (size / 2).max(1);
+        let read = (size - write.min(size)).max(1);
+        Ok(Self {
+            read: build_pool(url, read, main.clone(), true)?,
+            write: build_pool(url, write, main.clone(), false)?,
+            main,
+            announce,
+            embedded: false,
+        })
+    }
+
+    /// The embedded database's only connection.
+    ///
+    /// # Errors
+    /// When the pool cannot be built.
+    pub fn connect_embedded(url: &str, main: Handle, announce: Announce) -> Result<Self, BuildError> {
+        let only = build_pool(url, 1, main.clone(), false)?;
+        Ok(Self { read: only.clone(), write: only, main, announce, embedded: true })
+    }
+
+    /// Nobody else can write to this database.
+    #[must_use]
+    pub const fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// Connections of both pools: open, and idle among them.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        let (read, write) = (self.read.status(), self.write.status());
+        if self.embedded {
+            (read.size, read.available)
+        } else {
+            (read.size + write.size, read.available + write.available)
+        }
+    }
+
+    /// A connection that can only read.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn reader(&self) -> Result<ReadOnly, DbError> {
+        let mut connection = check_out(&self.read).await?;
+        if self.embedded {
+            AnsiTransactionManager::begin_transaction_sql(&mut *connection, "BEGIN READ ONLY").await?;
+        }
+        Ok(ReadOnly { reader: Reader { connection }, in_transaction: self.embedded })
+    }
+
+    /// Runs `work` in a transaction. What its rows announced is heard by every instance after the commit and before
+    /// this returns, and never after a rollback. A caller that goes away in the middle leaves nothing behind; one
+    /// that goes away during the commit does not keep it from being announced.
+    ///
+    /// # Errors
+    /// What `work` returns, and [`DbError`] when the transaction cannot begin or commit.
+    pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>) -> Result<Written<T>, E>
+    where
+        E: From<DbError>,
+    {
+        let connection = check_out(&self.write).await.map_err(DbError::from)?;
+        let mut tx = Tx { reader: Reader { connection }, changes: Vec::new() };
+        AnsiTransactionManager::begin_transaction(&mut *tx.reader.connection).await.map_err(DbError::from)?;
+        match work(&mut tx).await {
+            Ok(value) => {
+                let finishing = finish(tx, Arc::clone(&self.announce));
+                let token = match self.main.spawn(finishing).await {
+                    Ok(committed) => committed?,
+                    Err(stopped) => {
+                        return Err(DbError::from(Unavailable::Unreachable(stopped.into())).into());
+                    }
+                };
+                Ok(Written { value, token })
+            }
+            Err(err) => {
+                // A connection that cannot roll back is broken, and the pool drops it.
+                let _ = AnsiTransactionManager::rollback_transaction(&mut *tx.reader.connection).await;
+                Err(err)
+            }
+        }
+    }
+
+    /// A connection for the journal's own statements, which change nothing that is cached.
+    pub(crate) async fn journal_connection(&self) -> Result<Object<AsyncPgConnection>, DbError> {
+        Ok(check_out(&self.write).await?)
+    }
+}
+
+/// Commits and announces.
+async fn finish(mut tx: Tx, announce: Announce) -> Result<Token, DbError> {
+    let connection = &mut *tx.reader.connection;
+    let mut changes = tx.changes;
+    // The journal knows more than the hooks: rows that a foreign key took along.
+    let recorded = JournalRow::list_of_transaction(connection).await?;
+    changes.extend(recorded.iter().flat_map(|row| &row.changes));
+    changes.sort_unstable();
+    changes.dedup();
+    if changes.len() > MANY {
+        changes = vec![Change::Everything];
+    }
+    let outcome = AnsiTransactionManager::commit_transaction(connection).await;
+    // Given back before the announcement: no connection is held over the round trip to Redis.
+    drop(tx.reader);
+    // A commit whose answer was lost may have happened.
+    let journal_ids = recorded.iter().map(|row| row.id).collect();
+    let token = announce(Committed { changes, journal_ids }).await;
+    outcome?;
+    Ok(token)
+}
+
+/// A reader on loan.
+pub struct ReadOnly {
+    reader: Reader,
+    in_transaction: bool,
+}
+
+impl ReadOnly {
+    /// The reader itself; [`Self::finish`] has to follow.
+    pub const fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
+    /// Gives the connection back.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn finish(mut self) -> Result<(), DbError> {
+        if self.in_transaction {
+            AnsiTransactionManager::commit_transaction(&mut *self.reader.connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What can go wrong with the database itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// No connection.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A statement failed.
+    #[error("a statement failed")]
+    Query(#[from] diesel::result::Error),
+}
+
+async fn check_out(pool: &Pool<AsyncPgConnection>) -> Result<Object<AsyncPgConnection>, Unavailable> {
+    match tokio::time::timeout(CHECKOUT, pool.get()).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(err)) => Err(Unavailable::Unreachable(err.into())),
+        Err(_elapsed) => Err(Unavailable::Busy),
+    }
+}
+
+fn build_pool(
+    url: &str,
+    size: usize,
+    main: Handle,
+    read_only: bool,
+) -> Result<Pool<AsyncPgConnection>, BuildError> {
+    let mut config = ManagerConfig::<AsyncPgConnection>::default();
+    // A round trip at each checkout would cost a third of the rate; a dead connection shows at its first statement.
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |url| {
+        let url = url.to_owned();
+        let task = main.spawn(async move { establish(&url, read_only).await });
+        task.map(|joined| joined.map_err(|err| ConnectionError::BadConnection(err.to_string()))?).boxed()
+    });
+    Pool::builder(AsyncDieselConnectionManager::new_with_config(url, config)).max_size(size).build()
+}
+
+async fn establish(url: &str, read_only: bool) -> ConnectionResult<AsyncPgConnection> {
+    let mut connection = AsyncPgConnection::establish(url).await?;
+    let read_only = if read_only { "SET default_transaction_read_only = on" } else { "" };
+    let setup = connection.batch_execute(&format!("{LIMITS}{read_only}")).await;
+    setup.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}

@@ -1,0 +1,103 @@
+//! The tables as Diesel knows them. A test compares this file with a migrated database.
+
+diesel::table! {
+    users (id) {
+        id -> Uuid,
+        email -> Text,
+        name -> Text,
+        display_name -> Nullable<Text>,
+        avatar_url -> Nullable<Text>,
+        timezone -> Text,
+        status_text -> Nullable<Text>,
+        password_hash -> Text,
+        token_epoch -> Int4,
+        is_active -> Bool,
+        is_staff -> Bool,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    refresh_tokens (digest) {
+        digest -> Bytea,
+        session_id -> Uuid,
+        created_at -> Timestamptz,
+        replaced_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    workspaces (id) {
+        id -> Uuid,
+        name -> Text,
+        slug -> Text,
+        description -> Text,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    members (workspace_id, user_id) {
+        workspace_id -> Uuid,
+        user_id -> Uuid,
+        role -> Text,
+        version -> Int8,
+        joined_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    /// A view: a workspace with its owner of longest standing and its size.
+    workspace_details (id) {
+        id -> Uuid,
+        name -> Text,
+        slug -> Text,
+        description -> Text,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        owner_id -> Nullable<Uuid>,
+        owner_name -> Nullable<Text>,
+        owner_display_name -> Nullable<Text>,
+        owner_avatar_url -> Nullable<Text>,
+        member_count -> Int8,
+    }
+}
+
+diesel::table! {
+    cache_journal (id) {
+        id -> Int8,
+        xid -> Int8,
+        written_at -> Timestamptz,
+        changes -> Jsonb,
+        relayed -> Bool,
+    }
+}
+
+diesel::joinable!(sessions -> users (user_id));
+diesel::joinable!(refresh_tokens -> sessions (session_id));
+diesel::joinable!(members -> users (user_id));
+diesel::joinable!(members -> workspace_details (workspace_id));
+diesel::allow_tables_to_appear_in_same_query!(
+    users,
+    sessions,
+    refresh_tokens,
+    workspaces,
+    members,
+    workspace_details
+);

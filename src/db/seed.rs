@@ -1,0 +1,254 @@
+//! Demo data: the same data for the same seed, and no more of it when run again.
+//!
+//! Written in bulk past the models; the journal's triggers see it, so that instances that run hear of it too.
+
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Args;
+use diesel::{Connection, QueryResult, RunQueryDsl, prelude::*};
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+
+use super::{
+    maintenance::{BlockingConnection, BlockingPool, MaintenanceError},
+    schema::{members, users, workspaces},
+};
+use crate::{
+    auth::password::{PasswordError, hash_blocking},
+    domain::{
+        id::{UserId, WorkspaceId},
+        role::Role,
+        text::{Password, TextError},
+    },
+};
+
+/// How much to write. Totals for users and workspaces, per workspace for the rest.
+#[derive(Debug, Clone, Args)]
+pub struct SeedOptions {
+    /// Users in all.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub users: u32,
+    /// Workspaces in all.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub workspaces: u32,
+    /// Members of each workspace, at most as many as there are users.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub members: u32,
+    /// The same seed makes the same data.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// The password of every seeded user.
+pub const DEMO_PASSWORD: &str = "lockstep-demo";
+
+/// Rows in one statement; PostgreSQL takes 65,535 parameters.
+const BATCH: usize = 1000;
+
+/// Why seeding failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error(transparent)]
+    Database(#[from] MaintenanceError),
+    #[error("the demo password is no password")]
+    Password(#[from] TextError),
+    #[error("the demo password cannot be hashed")]
+    Hash(#[from] PasswordError),
+}
+
+impl From<diesel::result::Error> for SeedError {
+    fn from(err: diesel::result::Error) -> Self {
+        MaintenanceError::from(err).into()
+    }
+}
+
+/// Writes the data and says how to log in.
+///
+/// # Errors
+/// When the database fails; what was written stays, and another run goes on from there.
+pub fn run(pool: &BlockingPool, options: &SeedOptions) -> Result<(), SeedError> {
+    let started = Instant::now();
+    let mut connection = pool.get().map_err(MaintenanceError::from)?;
+    let mut rng = StdRng::seed_from_u64(options.seed);
+    let user_ids = seed_users(&mut connection, options, &mut rng)?;
+    seed_workspaces(&mut connection, options, &user_ids, &mut rng)?;
+    println!(
+        "seeded in {:.1} s; log in as user1@example.com / {DEMO_PASSWORD}",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn seed_users(
+    connection: &mut BlockingConnection,
+    options: &SeedOptions,
+    rng: &mut StdRng,
+) -> Result<Vec<UserId>, SeedError> {
+    // Hashed once: it is what takes the time.
+    let hash = hash_blocking(&Password::parse(DEMO_PASSWORD)?)?;
+    let bar = progress("users", options.users.into());
+    let numbers: Vec<u32> = (1..=options.users).collect();
+    let mut ids = Vec::with_capacity(numbers.len());
+    for batch in numbers.chunks(BATCH) {
+        let rows: Vec<_> = batch
+            .iter()
+            .map(|number| {
+                (
+                    users::id.eq(UserId::from(random_uuid(rng))),
+                    users::email.eq(email(*number)),
+                    users::name.eq(person(rng)),
+                    users::password_hash.eq(&hash),
+                )
+            })
+            .collect();
+        let emails: Vec<_> = batch.iter().map(|number| email(*number)).collect();
+        connection.transaction::<_, SeedError, _>(|connection| {
+            let insert = diesel::insert_into(users::table).values(rows).on_conflict_do_nothing();
+            insert.execute(connection)?;
+            let found = users::table.filter(users::email.eq_any(&emails)).select((users::email, users::id));
+            let mut found: Vec<(String, UserId)> = found.load(connection)?;
+            found.sort_by_key(|(email, _)| (email.len(), email.clone()));
+            ids.extend(found.into_iter().map(|(_, id)| id));
+            Ok(())
+        })?;
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish();
+    Ok(ids)
+}
+
+fn seed_workspaces(
+    connection: &mut BlockingConnection,
+    options: &SeedOptions,
+    user_ids: &[UserId],
+    rng: &mut StdRng,
+) -> Result<(), SeedError> {
+    let bar = progress("workspaces", options.workspaces.into());
+    // Long ago, so that whoever joins now stands behind.
+    let first_joined = Utc::now() - TimeDelta::days(30);
+    for number in 1..=options.workspaces {
+        let id = WorkspaceId::from(random_uuid(rng));
+        let team = pick_members(number, options.members, user_ids, rng);
+        let name = format!("{} {}", pick(ADJECTIVES, rng), pick(TEAMS, rng));
+        connection
+            .transaction(|connection| insert_workspace(connection, number, id, &name, &team, first_joined))?;
+        bar.inc(1);
+    }
+    bar.finish();
+    Ok(())
+}
+
+fn insert_workspace(
+    connection: &mut BlockingConnection,
+    number: u32,
+    id: WorkspaceId,
+    name: &str,
+    team: &[UserId],
+    first_joined: DateTime<Utc>,
+) -> QueryResult<()> {
+    let row = (
+        workspaces::id.eq(id),
+        workspaces::name.eq(name),
+        workspaces::slug.eq(format!("demo-{number}")),
+        workspaces::description.eq(format!("Demo workspace {number}.")),
+    );
+    let inserted =
+        diesel::insert_into(workspaces::table).values(row).on_conflict_do_nothing().execute(connection)?;
+    if inserted == 0 {
+        return Ok(());
+    }
+    let rows: Vec<_> = team
+        .iter()
+        .zip(0_i64..)
+        .map(|(user, place)| {
+            let joined = first_joined + TimeDelta::minutes(place);
+            let role = match place {
+                0 => Role::Owner,
+                1 | 2 => Role::Admin,
+                place if place % 10 == 9 => Role::Guest,
+                _ => Role::Member,
+            };
+            (
+                members::workspace_id.eq(id),
+                members::user_id.eq(*user),
+                members::role.eq(role),
+                members::joined_at.eq(joined),
+            )
+        })
+        .collect();
+    for batch in rows.chunks(BATCH) {
+        diesel::insert_into(members::table).values(batch).execute(connection)?;
+    }
+    Ok(())
+}
+
+/// The members of workspace `number`, its owner first. User 1 is in every tenth, so that whoever logs in sees something.
+fn pick_members(number: u32, count: u32, user_ids: &[UserId], rng: &mut StdRng) -> Vec<UserId> {
+    let count = user_ids.len().min(count as usize);
+    let owner = user_ids.iter().cycle().nth(number.saturating_sub(1) as usize).copied();
+    let mut team: Vec<_> = owner.into_iter().collect();
+    let mut taken: BTreeSet<_> = owner.into_iter().collect();
+    let shown = user_ids.first().filter(|_| number % 10 == 1);
+    let random = std::iter::repeat_with(|| user_ids.choose(rng)).flatten();
+    for user in shown.into_iter().chain(random) {
+        if team.len() >= count {
+            break;
+        }
+        if taken.insert(*user) {
+            team.push(*user);
+        }
+    }
+    team
+}
+
+fn email(number: u32) -> String {
+    format!("user{number}@example.com")
+}
+
+/// A version 7 id whose random part comes from the seed; its time is that of the project's first day.
+fn random_uuid(rng: &mut StdRng) -> uuid::Uuid {
+    const EPOCH_MS: u64 = 1_790_000_000_000;
+    uuid::Builder::from_unix_timestamp_millis(EPOCH_MS + rng.random_range(0..86_400_000), &rng.random())
+        .into_uuid()
+}
+
+fn person(rng: &mut StdRng) -> String {
+    format!("{} {}", pick(FIRST_NAMES, rng), pick(LAST_NAMES, rng))
+}
+
+fn pick<'a>(words: &[&'a str], rng: &mut StdRng) -> &'a str {
+    words.choose(rng).copied().unwrap_or_default()
+}
+
+fn progress(what: &'static str, count: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix:>12} [{bar:40}] {pos}/{len} {eta}");
+    let bar = ProgressBar::new(count).with_prefix(what);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    match style {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+const FIRST_NAMES: &[&str] = &[
+    "Ada", "Amara", "Anton", "Bela", "Carmen", "Chen", "Dana", "Elif", "Emil", "Fatima", "Grace", "Hana",
+    "Ines", "Ivan", "Jonas", "Kenji", "Leila", "Lena", "Malik", "Mei", "Nadia", "Noah", "Olga", "Omar",
+    "Pia", "Ravi", "Rosa", "Sana", "Tariq", "Uma", "Vera", "Yusuf",
+];
+const LAST_NAMES: &[&str] = &[
+    "Adeyemi", "Bauer", "Costa", "Demir", "Eriksen", "Fischer", "Garcia", "Haddad", "Ito", "Jansen", "Kaur",
+    "Lindgren", "Moreau", "Novak", "Okafor", "Petrov", "Quispe", "Rossi", "Silva", "Tanaka", "Ueda", "Varga",
+    "Weber", "Zhang",
+];
+const ADJECTIVES: &[&str] =
+    &["Amber", "Brisk", "Calm", "Deep", "Early", "Fair", "Green", "High", "Keen", "Late", "North"];
+const TEAMS: &[&str] =
+    &["Design", "Editors", "Finance", "Growth", "Hardware", "Infra", "Labs", "Mobile", "Research", "Sales"];

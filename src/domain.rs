@@ -1,0 +1,44 @@
+//! The words of the domain: ids, parsed text, roles, and what a write announces. No I/O, nothing `async`.
+
+pub mod id;
+pub mod role;
+pub mod text;
+
+use serde::{Deserialize, Serialize};
+
+use self::id::{UserId, WorkspaceId};
+
+/// What a save or a delete means to others: the table and the key columns that cached data depends on.
+///
+/// The database's journal records the same in the same words; `tests/it/journal.rs` holds both together. To add
+/// one: list it here, let its row's [`Hooks`](crate::db::Hooks) emit it, let the migration of its table call
+/// `cache_journal_track`, and say in [`queries::tags`](crate::queries::tags) what it makes stale, without
+/// which it does not compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "table", rename_all = "snake_case")]
+pub enum Change {
+    /// A user was saved or deleted.
+    Users {
+        /// Whose.
+        id: UserId,
+    },
+    /// A session has ended.
+    Sessions {
+        /// Whose.
+        user_id: UserId,
+    },
+    /// A workspace was saved or deleted.
+    Workspaces {
+        /// Which.
+        id: WorkspaceId,
+    },
+    /// Somebody came, left or changed roles.
+    Members {
+        /// Where.
+        workspace_id: WorkspaceId,
+        /// Who.
+        user_id: UserId,
+    },
+    /// Too much to tell.
+    Everything,
+}

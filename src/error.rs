@@ -1,0 +1,331 @@
+//! What can go wrong with a request, and how it is told: RFC 9457 problem details with a stable `code`.
+//!
+//! A 4xx names the rule that was broken. A 5xx says nothing of its cause to the client; the cause goes to the log,
+//! once. What a caller may not see does not exist: 404, with the same body as what really does not.
+
+use std::fmt;
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    body::BoxBody,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+};
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use serde::Serialize;
+
+use crate::{
+    cache::LoadError,
+    db::DbError,
+    http::cursor::InvalidCursor,
+    telemetry::{Chain, current_request_id},
+};
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The body is not JSON, or a parameter is not what its place asks for.
+    #[error("{0}")]
+    Malformed(String),
+    /// The `Consistency-Token` is none of ours.
+    #[error("the header Consistency-Token {0}")]
+    InvalidConsistencyToken(#[from] crate::cache::MalformedToken),
+    /// The cursor is none of ours.
+    #[error("{0}")]
+    InvalidCursor(#[from] InvalidCursor),
+    /// Nobody is signed in, or no longer.
+    #[error("{}", .0.detail())]
+    Unauthenticated(SignIn),
+    /// The caller may see the thing but not do this with it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// There is no such thing, or none that the caller may see.
+    #[error("There is nothing here that you may see.")]
+    NotFound,
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// A workspace needs an owner.
+    #[error("A workspace needs an owner: make somebody else one first.")]
+    LastOwner,
+    /// The body is too large.
+    #[error("The body is larger than {limit} bytes.")]
+    TooLarge { limit: usize },
+    /// The body is of a type that this resource does not take.
+    #[error("The body must be of type {accepted}.")]
+    UnsupportedMediaType { accepted: &'static str, header: HeaderName },
+    /// The request breaks rules, each of which is listed.
+    #[error("The request breaks {} rule(s).", .0.len())]
+    Invalid(Vec<Fault>),
+    /// Try again later.
+    #[error("The service cannot do this at the moment; try again.")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A bug, or the like.
+    #[error("Something went wrong on our side.")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why nobody is signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignIn {
+    /// No token was sent.
+    Missing,
+    /// The token is no good, or no longer.
+    InvalidToken,
+    /// Unknown account or wrong password: which of them is not told.
+    WrongCredentials,
+}
+
+impl SignIn {
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::Missing => "Send an access token: Authorization: Bearer <token>.",
+            Self::InvalidToken => "The token is invalid, expired or revoked; log in or refresh it.",
+            Self::WrongCredentials => "E-mail and password do not match an account.",
+        }
+    }
+}
+
+/// One broken rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// What would be right.
+    pub detail: String,
+    /// The member of the body, as a JSON pointer in a URI fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The parameter of the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<&'static str>,
+}
+
+/// Collects what is wrong with a body, so that all of it is told at once.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// The parsed member, or notes what is wrong with it.
+    pub fn member<T, E: fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(err) => {
+                let pointer = Some(format!("#/{name}"));
+                self.0.push(Fault { detail: err.to_string(), pointer, parameter: None });
+                None
+            }
+        }
+    }
+
+    /// The same for a member that may be absent.
+    pub fn optional<T, E: fmt::Display>(&mut self, name: &str, parsed: Option<Result<T, E>>) -> Option<T> {
+        parsed.and_then(|parsed| self.member(name, parsed))
+    }
+
+    /// The same for a member of a merge patch that may be `null`.
+    pub fn nullable<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        sent: Option<Option<String>>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Option<T>> {
+        sent.map(|value| value.and_then(|text| self.member(name, parse(&text))))
+    }
+
+    /// The parsed value, if nothing at all was wrong.
+    ///
+    /// # Errors
+    /// All that was noted.
+    pub fn check<T>(self, value: Option<T>) -> Result<T, AppError> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(AppError::Invalid(self.0)),
+        }
+    }
+}
+
+impl AppError {
+    /// A parameter of the URL breaks a rule.
+    #[must_use]
+    pub fn parameter(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Fault { detail: detail.into(), pointer: None, parameter: Some(name) }])
+    }
+
+    /// A failure that nobody expected.
+    pub fn internal(err: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(err.into())
+    }
+
+    /// The stable code, and the title that goes with it.
+    #[must_use]
+    pub const fn code(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Malformed(_) => ("malformed_body", "The request cannot be read"),
+            Self::InvalidConsistencyToken(_) => {
+                ("invalid_consistency_token", "The consistency token is malformed")
+            }
+            Self::InvalidCursor(_) => ("invalid_cursor", "The cursor is invalid"),
+            Self::Unauthenticated(_) => ("unauthenticated", "Not signed in"),
+            Self::Forbidden(_) => ("forbidden", "Not allowed"),
+            Self::NotFound => ("not_found", "Not found"),
+            Self::Conflict(_) => ("conflict", "In conflict with what is there"),
+            Self::LastOwner => ("last_owner", "The last owner"),
+            Self::TooLarge { .. } => ("payload_too_large", "The body is too large"),
+            Self::UnsupportedMediaType { .. } => ("unsupported_media_type", "The body is of the wrong type"),
+            Self::Invalid(_) => ("validation_error", "The request is not valid"),
+            Self::Unavailable(_) => ("unavailable", "Unavailable at the moment"),
+            Self::Internal(_) => ("internal", "Internal error"),
+        }
+    }
+}
+
+impl ResponseError for AppError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::InvalidConsistencyToken(_) | Self::InvalidCursor(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Conflict(_) | Self::LastOwner => StatusCode::CONFLICT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let (code, title) = self.code();
+        let mut problem = Problem::new(self.status_code(), code, title);
+        problem.detail = Some(self.to_string());
+        let mut extra = Vec::new();
+        match self {
+            Self::Invalid(faults) => problem.errors.clone_from(faults),
+            Self::Unauthenticated(reason) => {
+                let challenge = match reason {
+                    SignIn::InvalidToken => "Bearer realm=\"lockstep\", error=\"invalid_token\"",
+                    SignIn::Missing | SignIn::WrongCredentials => "Bearer realm=\"lockstep\"",
+                };
+                extra.push((WWW_AUTHENTICATE, challenge));
+            }
+            Self::UnsupportedMediaType { accepted, header } => extra.push((header.clone(), *accepted)),
+            Self::Unavailable(cause) => {
+                log::warn!("error.chain":% = Chain(&**cause); "request could not be served now");
+                extra.push((RETRY_AFTER, "1"));
+            }
+            Self::Internal(cause) => log::error!("error.chain":% = Chain(&**cause); "request failed"),
+            _ => {}
+        }
+        let mut response = problem.respond();
+        for (name, value) in extra {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// A problem as it is sent.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Fault>,
+}
+
+impl Problem {
+    /// A problem of a certain kind.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
+        let instance = current_request_id().map(|id| match uuid::Uuid::try_parse(&id) {
+            Ok(uuid) => uuid.urn().to_string(),
+            Err(_callers_own) => format!("urn:lockstep:request:{id}"),
+        });
+        // Relative to the API, where `docs/api.md` is served in time to come; a name first of all.
+        let r#type = format!("/problems/{}", code.replace('_', "-"));
+        Self { r#type, title, status: status.as_u16(), code, detail: None, instance, errors: Vec::new() }
+    }
+
+    /// What the framework answers by itself, in our form. `None`: there is nothing to say about this status.
+    #[must_use]
+    pub fn of_framework(status: StatusCode) -> Option<Self> {
+        let (code, title) = match status {
+            StatusCode::NOT_FOUND => AppError::NotFound.code(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", "The resource does not know this method")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "The body is too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "The body is of the wrong type"),
+            StatusCode::REQUEST_TIMEOUT => ("request_timeout", "The request took too long to arrive"),
+            StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "Unavailable at the moment"),
+            status if status.is_client_error() => ("malformed_body", "The request cannot be read"),
+            status if status.is_server_error() => ("internal", "Internal error"),
+            _ => return None,
+        };
+        Some(Self::new(status, code, title))
+    }
+
+    /// The response. Never kept by anybody.
+    #[must_use]
+    pub fn respond(self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        HttpResponse::build(status)
+            .insert_header((CONTENT_TYPE, "application/problem+json"))
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .body(serde_json::to_vec(&self).unwrap_or_default())
+    }
+}
+
+impl From<DbError> for AppError {
+    fn from(err: DbError) -> Self {
+        if is_passing(&err) { Self::Unavailable(err.into()) } else { Self::Internal(err.into()) }
+    }
+}
+
+impl From<QueryError> for AppError {
+    fn from(err: QueryError) -> Self {
+        DbError::from(err).into()
+    }
+}
+
+impl From<LoadError> for AppError {
+    fn from(err: LoadError) -> Self {
+        let passing = match &err {
+            LoadError::TimedOut => true,
+            LoadError::Failed(cause) => cause.downcast_ref::<DbError>().is_some_and(is_passing),
+            LoadError::Panicked => false,
+        };
+        if passing { Self::Unavailable(err.into()) } else { Self::Internal(err.into()) }
+    }
+}
+
+/// Whether it may work in a moment: no connection, a server that stops or starts, a time that was up.
+fn is_passing(err: &DbError) -> bool {
+    // The driver gives most of these no kind of their own.
+    const MESSAGES: [&str; 6] = [
+        "terminating connection",
+        "the database system is",
+        "canceling statement due to",
+        "connection closed",
+        "error communicating with the server",
+        "deadlock detected",
+    ];
+    match err {
+        DbError::Unavailable(_) => true,
+        DbError::Query(QueryError::DatabaseError(kind, info)) => {
+            matches!(kind, DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::SerializationFailure)
+                || MESSAGES.iter().any(|message| info.message().contains(message))
+        }
+        DbError::Query(_) => false,
+    }
+}

@@ -1,0 +1,8 @@
+//! Between Actix and the services: who asks, what was sent, and how answers look. No rules of the domain.
+
+pub mod body;
+pub mod caller;
+pub mod cursor;
+pub mod middleware;
+pub mod params;
+pub mod reply;

@@ -1,0 +1,173 @@
+//! Bodies: JSON in, or a problem that says what is wrong with it.
+
+use std::{future::Future, pin::Pin};
+
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::{
+        Method,
+        header::{ACCEPT, CONTENT_TYPE, HeaderName},
+    },
+    web::{Bytes, BytesMut},
+};
+use futures_util::StreamExt;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::error::Category;
+
+use crate::error::{AppError, Fault};
+
+/// Largest body, in bytes.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// A JSON body. PATCH takes a JSON Merge Patch (RFC 7396), called so or plain `application/json`.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = AppError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let typed = check_type(request);
+        let payload = payload.take();
+        Box::pin(async move {
+            typed?;
+            parse(&collect(payload).await?).map(Self)
+        })
+    }
+}
+
+fn check_type(request: &HttpRequest) -> Result<(), AppError> {
+    let sent = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let sent = sent.split(';').next().unwrap_or_default().trim();
+    let is_patch = request.method() == Method::PATCH;
+    if sent.eq_ignore_ascii_case("application/json") || (is_patch && sent.eq_ignore_ascii_case(MERGE_PATCH)) {
+        return Ok(());
+    }
+    let (accepted, header) =
+        if is_patch { (MERGE_PATCH, ACCEPT_PATCH) } else { ("application/json", ACCEPT) };
+    Err(AppError::UnsupportedMediaType { accepted, header })
+}
+
+async fn collect(mut payload: Payload) -> Result<Bytes, AppError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk =
+            chunk.map_err(|err| AppError::Malformed(format!("The body did not arrive whole: {err}.")))?;
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            // Read on for a moment, so that the client gets to read the answer; then give up.
+            return drain(payload, body.len() + chunk.len()).await;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// A connection closed in the middle of a body loses the answer on its way; a client that sends without end may.
+async fn drain(mut payload: Payload, mut read: usize) -> Result<Bytes, AppError> {
+    const PATIENCE_BYTES: usize = 4 * 1024 * 1024;
+    while read < PATIENCE_BYTES
+        && let Some(Ok(chunk)) = payload.next().await
+    {
+        read += chunk.len();
+    }
+    Err(AppError::TooLarge { limit: MAX_BODY_BYTES })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AppError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
+        let path = err.path().to_string();
+        match err.inner().classify() {
+            Category::Data => {
+                let pointer =
+                    if path == "." { "#".to_owned() } else { format!("#/{}", path.replace('.', "/")) };
+                let detail = without_position(&err.inner().to_string());
+                AppError::Invalid(vec![Fault { detail, pointer: Some(pointer), parameter: None }])
+            }
+            Category::Syntax | Category::Eof | Category::Io => {
+                AppError::Malformed(format!("The body is not JSON: {}.", err.inner()))
+            }
+        }
+    })?;
+    let rest = deserializer.end();
+    rest.map_err(|err| AppError::Malformed(format!("The body is not JSON: {err}.")))?;
+    Ok(value)
+}
+
+/// Line and column mean little to whoever sent one line.
+fn without_position(message: &str) -> String {
+    message.rsplit_once(" at line ").map_or(message, |(message, _)| message).to_owned()
+}
+
+/// For `Option<Option<T>>` in a merge patch: absent is `None`, `null` is `Some(None)`.
+///
+/// # Errors
+/// When the value is neither `null` nor a `T`.
+pub fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// For `Option<T>` in a merge patch where `null` is not allowed: absent is `None`, `null` an error.
+///
+/// # Errors
+/// When the value is not a `T`.
+pub fn required<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Patch {
+        #[serde(default, deserialize_with = "required")]
+        name: Option<String>,
+        #[serde(default, deserialize_with = "nullable")]
+        avatar_url: Option<Option<String>>,
+    }
+
+    fn fault(body: &str) -> Fault {
+        match parse::<Patch>(body.as_bytes()) {
+            Err(AppError::Invalid(mut faults)) => faults.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_merge_patch_tells_absent_from_null() {
+        let patch: Patch = parse(br#"{"avatar_url": null}"#).unwrap();
+        assert_eq!((patch.name, patch.avatar_url), (None, Some(None)));
+        let patch: Patch = parse(b"{}").unwrap();
+        assert_eq!((patch.name, patch.avatar_url), (None, None));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_named() {
+        assert_eq!(fault(r#"{"name": 5}"#).pointer.as_deref(), Some("#/name"));
+        assert_eq!(fault(r#"{"name": null}"#).pointer.as_deref(), Some("#/name"));
+        assert!(fault(r#"{"nmae": "x"}"#).detail.starts_with("unknown field `nmae`"));
+        assert_eq!(fault("[]").pointer.as_deref(), Some("#"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed() {
+        for body in ["", "{", "{\"name\": \"x\"", "name=x", "{} {}", "\u{feff}{}"] {
+            assert!(matches!(parse::<Patch>(body.as_bytes()), Err(AppError::Malformed(_))), "{body:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What surrounds every request: its id, its line in the access log, its numbers, and the form of what Actix answers
+//! by itself.
+
+use std::{sync::Arc, time::Instant};
+
+use actix_web::{
+    Error,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web::Data,
+};
+use uuid::Uuid;
+
+use crate::{app::App, error::Problem, telemetry};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+const CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// The outermost middleware.
+///
+/// # Errors
+/// Those of middleware inside, of which ours has none: it answers with responses, which are logged and counted here.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    telemetry::with_request_id(Arc::clone(&id), async {
+        let mut response = in_our_form(next.call(request).await?.map_into_boxed_body());
+        finish(&id, started, &mut response);
+        Ok(response)
+    })
+    .await
+}
+
+/// The caller's id if it is well formed, else one of ours.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let sent = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    let legal = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    sent.filter(legal).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
+}
+
+/// Actix answers some requests by itself (unknown paths, wrong methods) in a form of its own.
+fn in_our_form(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    if status.as_u16() < 400 || is_problem(response.headers()) {
+        return response;
+    }
+    let Some(problem) = Problem::of_framework(status) else { return response };
+    let mut ours = problem.respond();
+    for name in [ALLOW] {
+        if let Some(value) = response.headers().get(&name) {
+            ours.headers_mut().insert(name, value.clone());
+        }
+    }
+    response.into_response(ours)
+}
+
+fn is_problem(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes() == b"application/problem+json")
+}
+
+fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
+    let elapsed = started.elapsed();
+    let status = response.status();
+    let request = response.request();
+    // The pattern, never the path: there are as many paths as ids.
+    let route = request.match_pattern();
+    let route = route.as_deref().unwrap_or("none");
+    let method = request.method().as_str();
+    let app = request.app_data::<Data<App>>();
+    if let Some(app) = app {
+        app.metrics.request(method, route, status.as_u16(), elapsed);
+    }
+    let cache = response.headers().get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let level = if status >= StatusCode::INTERNAL_SERVER_ERROR { log::Level::Warn } else { log::Level::Info };
+    log::log!(target: "lockstep::access", level,
+        method, route, status = status.as_u16(),
+        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), cache; "request");
+
+    let served_by = app.map(|app| app.served_by.clone());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if let Some(served_by) = served_by {
+        headers.insert(SERVED_BY, served_by);
+    }
+}

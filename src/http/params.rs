@@ -1,0 +1,46 @@
+//! Parameters of the URL.
+
+use actix_web::{HttpRequest, web};
+use serde::Deserialize;
+
+use crate::error::AppError;
+
+/// The query of a list.
+#[derive(Debug, Deserialize)]
+pub struct PageQuery {
+    limit: Option<String>,
+    /// Where to begin.
+    pub cursor: Option<String>,
+}
+
+/// Entries on a page unless the caller says otherwise, and at most.
+const DEFAULT_LIMIT: u16 = 50;
+const MAX_LIMIT: u16 = 100;
+
+impl PageQuery {
+    /// Entries on a page.
+    ///
+    /// # Errors
+    /// When it is not a number from 1 to 100.
+    pub fn limit(&self) -> Result<u16, AppError> {
+        let Some(limit) = &self.limit else { return Ok(DEFAULT_LIMIT) };
+        match limit.parse() {
+            Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
+            _ => Err(AppError::parameter("limit", format!("must be 1 to {MAX_LIMIT}"))),
+        }
+    }
+}
+
+/// A path whose id is no id leads nowhere: 404, as for an id that nobody has.
+#[must_use]
+pub fn path_config() -> web::PathConfig {
+    web::PathConfig::default().error_handler(|_, _: &HttpRequest| AppError::NotFound.into())
+}
+
+/// A query that cannot be read.
+#[must_use]
+pub fn query_config() -> web::QueryConfig {
+    web::QueryConfig::default().error_handler(|err, _: &HttpRequest| {
+        AppError::Malformed(format!("The query of the URL cannot be read: {err}.")).into()
+    })
+}

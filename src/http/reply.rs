@@ -1,0 +1,161 @@
+//! How answers look: cached views with their entity tags, and acknowledged writes with their tokens.
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{
+        StatusCode,
+        header::{
+            CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LINK, LOCATION, VARY,
+        },
+    },
+};
+use serde::Serialize;
+
+use super::caller::Caller;
+use crate::{
+    app::App,
+    cache::{Read, Status},
+    config::CacheStatusAudience,
+    db::Written,
+    error::AppError,
+    queries::view::View,
+};
+
+const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The client may keep it and has to ask. Nothing here that would let a shared cache keep it: RFC 9111, section 3.5.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const VARIES: HeaderValue = HeaderValue::from_static("Authorization, Accept, Accept-Encoding");
+
+/// A cached view: 200, 304 if the client has it, 404 if it is known that there is none.
+///
+/// # Errors
+/// [`AppError::NotFound`].
+pub fn view(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+    read: &Read<View>,
+) -> Result<HttpResponse, AppError> {
+    let Some(view) = &read.value else { return Err(AppError::NotFound) };
+    let etag = HeaderValue::from_maybe_shared(view.etag.clone()).map_err(AppError::internal)?;
+    let not_modified =
+        request.headers().get_all(IF_NONE_MATCH).any(|sent| matches_weakly(sent.as_bytes(), &view.etag));
+    let mut response = if not_modified {
+        HttpResponse::NotModified().finish()
+    } else {
+        let mut response = HttpResponse::Ok().body(view.body.clone());
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, etag);
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    headers.insert(VARY, VARIES);
+    if let Some(cursor) = &view.next_cursor {
+        headers.insert(LINK, next_link(app, request, cursor)?);
+    }
+    if shows_status(app, caller, &read.status) {
+        headers.insert(
+            CACHE_STATUS,
+            HeaderValue::try_from(read.status.to_string()).map_err(AppError::internal)?,
+        );
+    }
+    Ok(response)
+}
+
+fn shows_status(app: &App, caller: &Caller, status: &Status) -> bool {
+    !status.is_silent()
+        && match app.cache_status {
+            CacheStatusAudience::All => true,
+            CacheStatusAudience::Staff => caller.actor.is_staff,
+            CacheStatusAudience::None => false,
+        }
+}
+
+/// Weak comparison of RFC 9110, section 8.8.3.2.
+fn matches_weakly(sent: &[u8], etag: &[u8]) -> bool {
+    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_owned();
+    let wanted = opaque(etag);
+    sent.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| tag == b"*" || opaque(tag) == wanted)
+}
+
+/// The next page: this URL with another cursor.
+fn next_link(app: &App, request: &HttpRequest, cursor: &str) -> Result<HeaderValue, AppError> {
+    let kept =
+        request.query_string().split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor="));
+    let query: String = kept.flat_map(|part| [part, "&"]).collect();
+    let link = format!("<{}{}?{query}cursor={cursor}>; rel=\"next\"", app.public_url, request.path());
+    HeaderValue::try_from(link).map_err(AppError::internal)
+}
+
+/// A write that made something: 201 with where it is.
+///
+/// # Errors
+/// When the path makes no header.
+pub fn created(app: &App, path: &str, written: &Written<View>) -> Result<HttpResponse, AppError> {
+    let mut response = object(StatusCode::CREATED, written)?;
+    let location = format!("{}{path}", app.public_url);
+    response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).map_err(AppError::internal)?);
+    Ok(response)
+}
+
+/// A write that changed something: 200 with what it is now.
+///
+/// # Errors
+/// When the entity tag makes no header.
+pub fn changed(written: &Written<View>) -> Result<HttpResponse, AppError> {
+    object(StatusCode::OK, written)
+}
+
+fn object(status: StatusCode, written: &Written<View>) -> Result<HttpResponse, AppError> {
+    let mut response = acknowledged(status, written)?.body(written.value.body.clone());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    headers.insert(VARY, VARIES);
+    let etag = HeaderValue::from_maybe_shared(written.value.etag.clone());
+    headers.insert(ETAG, etag.map_err(AppError::internal)?);
+    Ok(response)
+}
+
+/// A write that leaves nothing to show: 204.
+///
+/// # Errors
+/// When the token makes no header.
+pub fn done(written: &Written<()>) -> Result<HttpResponse, AppError> {
+    Ok(acknowledged(StatusCode::NO_CONTENT, written)?.insert_header((CACHE_CONTROL, NO_STORE)).finish())
+}
+
+/// A write that yields secrets, which nobody may keep.
+///
+/// # Errors
+/// When the token makes no header.
+pub fn secrets(status: StatusCode, written: &Written<impl Serialize>) -> Result<HttpResponse, AppError> {
+    Ok(acknowledged(status, written)?.insert_header((CACHE_CONTROL, NO_STORE)).json(&written.value))
+}
+
+/// Every acknowledged write has its token: there is no other way to make its response.
+fn acknowledged<T>(status: StatusCode, written: &Written<T>) -> Result<HttpResponseBuilder, AppError> {
+    let token = HeaderValue::try_from(written.token.to_string()).map_err(AppError::internal)?;
+    let mut response = HttpResponse::build(status);
+    response.insert_header((CONSISTENCY_TOKEN, token));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_none_match_compares_weakly_and_knows_lists_and_the_star() {
+        assert!(matches_weakly(b"\"1-a\"", b"\"1-a\""));
+        assert!(matches_weakly(b"W/\"1-a\"", b"\"1-a\""));
+        assert!(matches_weakly(b"\"x\", \"1-a\"", b"W/\"1-a\""));
+        assert!(matches_weakly(b"*", b"\"1-a\""));
+        assert!(!matches_weakly(b"\"1-b\"", b"\"1-a\""));
+        assert!(!matches_weakly(b"", b"\"1-a\""));
+    }
+}

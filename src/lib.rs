@@ -1,0 +1,25 @@
+//! `lockstep`: a REST API for team workspaces whose two-tier cache never lies.
+//!
+//! Start with `docs/architecture.md`. The layers, from the outside in:
+//! [`api`] (URLs) → [`services`] (writes) and [`queries`] (cached reads) → [`models`] (rows) → [`db`]; beside them
+//! [`cache`], which knows none of them, and [`journal`], which sees to it that no change is missed. [`app`] puts them
+//! together.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod domain;
+pub mod error;
+pub mod http;
+pub mod journal;
+pub mod metrics;
+pub mod models;
+pub mod queries;
+pub mod redis;
+pub mod server;
+pub mod services;
+pub mod telemetry;

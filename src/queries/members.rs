@@ -1,0 +1,153 @@
+//! Cached reads about members: the list, and the role of one, which every request to a workspace needs.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use serde::Serialize;
+
+use super::{
+    CachedQuery, Kind, tags,
+    users::PersonView,
+    view::{Page, View},
+};
+use crate::{
+    cache::{ArgumentsHash, Json, Key, Tag},
+    db::Reader,
+    domain::{
+        id::{UserId, WorkspaceId},
+        role::Role,
+    },
+    http::cursor::{CursorKey, Scope},
+    models::{
+        members::{Member, MemberPosition},
+        users::User,
+    },
+};
+
+/// A member of a workspace.
+#[derive(Debug, Serialize)]
+pub struct MemberView {
+    /// The user's id: a person is a member once.
+    pub id: UserId,
+    pub object: &'static str,
+    pub workspace_id: WorkspaceId,
+    pub user: PersonView,
+    pub role: Role,
+    pub joined_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub version: i64,
+}
+
+impl MemberView {
+    /// A member and the person.
+    #[must_use]
+    pub fn new(member: Member, user: User) -> Self {
+        let Member { workspace_id, user_id, role, version, joined_at, updated_at } = member;
+        let user = PersonView::from(user);
+        Self {
+            id: user_id,
+            object: "member",
+            workspace_id,
+            user,
+            role,
+            joined_at,
+            created_at: joined_at,
+            updated_at,
+            version,
+        }
+    }
+}
+
+/// The role of a user in a workspace; nothing if the user is no member or there is no such workspace.
+#[derive(Debug)]
+pub struct RoleOf {
+    pub workspace: WorkspaceId,
+    pub user: UserId,
+}
+
+impl CachedQuery for RoleOf {
+    type Value = Json<Role>;
+    const KIND: Kind = Kind::Members;
+
+    fn key(&self) -> Key {
+        Key::new("workspace", self.workspace.as_uuid(), 1).suffix("role").sub_id(self.user.as_uuid())
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        vec![tags::workspace_member(self.workspace, self.user)]
+    }
+
+    async fn load(&self, db: &mut Reader, _learned: &mut Vec<Tag>) -> QueryResult<Option<Self::Value>> {
+        Ok(Member::find_role(db, self.workspace, self.user).await?.map(Json))
+    }
+}
+
+/// One member.
+#[derive(Debug)]
+pub struct MemberByUser {
+    pub workspace: WorkspaceId,
+    pub user: UserId,
+}
+
+impl CachedQuery for MemberByUser {
+    type Value = View;
+    const KIND: Kind = Kind::Members;
+
+    fn key(&self) -> Key {
+        Key::new("workspace", self.workspace.as_uuid(), 1).suffix("member").sub_id(self.user.as_uuid())
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        vec![tags::workspace_member(self.workspace, self.user), tags::user(self.user)]
+    }
+
+    async fn load(&self, db: &mut Reader, _learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
+        let row = Member::find_with_user(db, self.workspace, self.user).await?;
+        Ok(row.map(|(member, user)| View::object(member.version, &MemberView::new(member, user))))
+    }
+}
+
+/// A page of a workspace's members, longest standing first.
+#[derive(Debug)]
+pub struct MembersOfWorkspace {
+    pub workspace: WorkspaceId,
+    pub after: Option<MemberPosition>,
+    pub limit: u16,
+    pub cursors: CursorKey,
+}
+
+impl MembersOfWorkspace {
+    /// What its cursors are for.
+    #[must_use]
+    pub fn scope(workspace: WorkspaceId) -> Scope {
+        Scope::new("members", workspace.as_uuid())
+    }
+}
+
+impl CachedQuery for MembersOfWorkspace {
+    type Value = View;
+    const KIND: Kind = Kind::Members;
+
+    fn key(&self) -> Key {
+        Key::new("workspace", self.workspace.as_uuid(), 1)
+            .suffix("members")
+            .arguments(ArgumentsHash::of(&(self.limit, self.after)))
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        vec![tags::workspace_members(self.workspace)]
+    }
+
+    async fn load(&self, db: &mut Reader, learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
+        let limit = usize::from(self.limit);
+        let mut rows =
+            Member::list_with_users(db, self.workspace, self.after, i64::from(self.limit) + 1).await?;
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().filter(|_| has_more).map(|(member, _)| member.position());
+        learned.extend(rows.iter().map(|(member, _)| tags::user(member.user_id)));
+        let data = rows.into_iter().map(|(member, user)| MemberView::new(member, user)).collect();
+        let next_cursor = last.map(|position| self.cursors.sign(Self::scope(self.workspace), &position));
+        Ok(Some(View::page(Page { data, next_cursor, has_more })))
+    }
+}

@@ -1,0 +1,74 @@
+//! What entries depend on, and what a change makes stale.
+//!
+//! Hooks, journal and relay all go through [`tags_of`]; a new kind of [`Change`] does not compile until it is listed.
+
+use crate::{
+    cache::Tag,
+    domain::{
+        Change,
+        id::{UserId, WorkspaceId},
+    },
+};
+
+/// A user's row: everything that shows this person, and the sign-in state.
+#[must_use]
+pub fn user(id: UserId) -> Tag {
+    Tag::new("user", id.as_uuid())
+}
+
+/// Which sessions of a user have ended.
+#[must_use]
+pub fn user_sessions(id: UserId) -> Tag {
+    Tag::suffixed("user", id.as_uuid(), "sessions")
+}
+
+/// Which workspaces a user is in, and as what.
+#[must_use]
+pub fn user_workspaces(id: UserId) -> Tag {
+    Tag::suffixed("user", id.as_uuid(), "workspaces")
+}
+
+/// A workspace as it is shown.
+#[must_use]
+pub fn workspace(id: WorkspaceId) -> Tag {
+    Tag::new("workspace", id.as_uuid())
+}
+
+/// The list of a workspace's members.
+#[must_use]
+pub fn workspace_members(id: WorkspaceId) -> Tag {
+    Tag::suffixed("workspace", id.as_uuid(), "members")
+}
+
+/// One member of a workspace.
+#[must_use]
+pub fn workspace_member(id: WorkspaceId, user: UserId) -> Tag {
+    Tag::pair("workspace", id.as_uuid(), "member", user.as_uuid())
+}
+
+/// What a change makes stale.
+#[must_use]
+pub fn tags_of(change: &Change) -> Vec<Tag> {
+    match *change {
+        Change::Users { id } => vec![user(id)],
+        Change::Sessions { user_id } => vec![user_sessions(user_id)],
+        Change::Workspaces { id } => vec![workspace(id)],
+        Change::Members { workspace_id, user_id } => vec![
+            // It shows how many members it has, and its owner.
+            workspace(workspace_id),
+            workspace_members(workspace_id),
+            workspace_member(workspace_id, user_id),
+            user_workspaces(user_id),
+        ],
+        Change::Everything => vec![Tag::all()],
+    }
+}
+
+/// What several changes make stale, each tag once.
+#[must_use]
+pub fn tags_of_all(changes: &[Change]) -> Vec<Tag> {
+    let mut tags: Vec<_> = changes.iter().flat_map(tags_of).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags
+}

@@ -1,0 +1,118 @@
+//! A response as it is cached: the bytes that go on the wire, with their entity tag. A hit serialises nothing.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::cache::Stored;
+
+/// A cached response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// JSON.
+    pub body: Bytes,
+    /// The `ETag`, quotes included. That of an object is strong and begins with the row's version, which alone would not
+    /// do: the object also shows rows of others. That of a list is weak.
+    pub etag: Bytes,
+    /// The cursor of the next page.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of a list, as it is sent.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    /// What is on it.
+    pub data: Vec<T>,
+    /// Where the next one begins.
+    pub next_cursor: Option<String>,
+    /// There is a next one.
+    pub has_more: bool,
+}
+
+impl View {
+    /// An object of a certain version.
+    #[must_use]
+    pub fn object(version: i64, object: &impl Serialize) -> Self {
+        let body = to_json(object);
+        let etag = format!("\"{version}-{}\"", short_hash(&body)).into();
+        Self { body, etag, next_cursor: None }
+    }
+
+    /// A page of a list.
+    #[must_use]
+    pub fn page(page: Page<impl Serialize>) -> Self {
+        let body = to_json(&page);
+        let etag = format!("W/\"{}\"", short_hash(&body)).into();
+        Self { body, etag, next_cursor: page.next_cursor }
+    }
+}
+
+/// Our own types: they have no maps with odd keys and no serialiser of their own that could fail.
+fn to_json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+fn short_hash(body: &[u8]) -> String {
+    Sha256::digest(body).iter().take(6).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Stored for View {
+    fn encode(&self) -> Option<Vec<u8>> {
+        let cursor = self.next_cursor.as_deref().unwrap_or_default();
+        let mut payload = Vec::with_capacity(self.etag.len() + cursor.len() + self.body.len() + 2);
+        payload.extend_from_slice(&self.etag);
+        payload.push(b'\n');
+        payload.extend_from_slice(cursor.as_bytes());
+        payload.push(b'\n');
+        payload.extend_from_slice(&self.body);
+        Some(payload)
+    }
+
+    fn decode(payload: Bytes) -> Option<Self> {
+        let etag_end = payload.iter().position(|byte| *byte == b'\n')?;
+        let cursor_length = payload.get(etag_end + 1..)?.iter().position(|byte| *byte == b'\n')?;
+        let cursor_end = etag_end + 1 + cursor_length;
+        let cursor = std::str::from_utf8(payload.get(etag_end + 1..cursor_end)?).ok()?;
+        Some(Self {
+            next_cursor: (!cursor.is_empty()).then(|| cursor.to_owned()),
+            etag: payload.slice(..etag_end),
+            body: payload.slice(cursor_end + 1..),
+        })
+    }
+
+    fn weight(&self) -> usize {
+        self.body.len()
+            + self.etag.len()
+            + self.next_cursor.as_ref().map_or(0, String::len)
+            + size_of::<Self>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_view_survives_l2() {
+        let page = Page { data: vec![json!({"a": 1})], next_cursor: Some("abc".to_owned()), has_more: true };
+        for view in [View::object(41, &json!({"name": "two\nlines"})), View::page(page)] {
+            assert_eq!(View::decode(view.encode().unwrap().into()), Some(view));
+        }
+    }
+
+    #[test]
+    fn the_entity_tag_changes_with_the_version_and_with_what_is_shown() {
+        let etag = |version, name| View::object(version, &json!({ "author": name })).etag;
+        assert_ne!(etag(1, "a"), etag(2, "a"));
+        assert_ne!(etag(1, "a"), etag(1, "b"));
+        assert_eq!(etag(1, "a"), etag(1, "a"));
+        assert!(etag(41, "a").starts_with(b"\"41-"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Cached reads about workspaces.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use serde::Serialize;
+
+use super::{
+    CachedQuery, Kind, tags,
+    users::PersonView,
+    view::{Page, View},
+};
+use crate::{
+    cache::{ArgumentsHash, Key, Tag},
+    db::Reader,
+    domain::id::{UserId, WorkspaceId},
+    http::cursor::{CursorKey, Scope},
+    models::workspaces::WorkspaceDetails,
+};
+
+/// A workspace.
+#[derive(Debug, Serialize)]
+pub struct WorkspaceView {
+    pub id: WorkspaceId,
+    pub object: &'static str,
+    pub name: String,
+    pub slug: String,
+    pub description: String,
+    pub owner: Option<PersonView>,
+    pub member_count: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub version: i64,
+}
+
+impl WorkspaceView {
+    /// The tag of the person it shows.
+    fn learned_tag(&self) -> Option<Tag> {
+        self.owner.as_ref().map(|owner| tags::user(owner.id))
+    }
+}
+
+impl From<WorkspaceDetails> for WorkspaceView {
+    fn from(row: WorkspaceDetails) -> Self {
+        let owner = match (row.owner_id, row.owner_name, row.owner_display_name) {
+            (Some(id), Some(name), Some(display_name)) => {
+                Some(PersonView { id, name, display_name, avatar_url: row.owner_avatar_url })
+            }
+            _ => None,
+        };
+        Self {
+            id: row.id,
+            object: "workspace",
+            name: row.name,
+            slug: row.slug,
+            description: row.description,
+            owner,
+            member_count: row.member_count,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: row.version,
+        }
+    }
+}
+
+/// A workspace, as all who may see it see it.
+#[derive(Debug)]
+pub struct WorkspaceById(pub WorkspaceId);
+
+impl CachedQuery for WorkspaceById {
+    type Value = View;
+    const KIND: Kind = Kind::Workspace;
+
+    fn key(&self) -> Key {
+        Key::new("workspace", self.0.as_uuid(), 1)
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        vec![tags::workspace(self.0)]
+    }
+
+    async fn load(&self, db: &mut Reader, learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
+        let Some(row) = WorkspaceDetails::find(db, self.0).await? else { return Ok(None) };
+        let view = WorkspaceView::from(row);
+        learned.extend(view.learned_tag());
+        Ok(Some(View::object(view.version, &view)))
+    }
+}
+
+/// A page of a user's workspaces, in the order of their making.
+#[derive(Debug)]
+pub struct WorkspacesOfUser {
+    pub user: UserId,
+    pub after: Option<WorkspaceId>,
+    pub limit: u16,
+    pub cursors: CursorKey,
+}
+
+impl WorkspacesOfUser {
+    /// What its cursors are for.
+    #[must_use]
+    pub fn scope(user: UserId) -> Scope {
+        Scope::new("workspaces", user.as_uuid())
+    }
+}
+
+impl CachedQuery for WorkspacesOfUser {
+    type Value = View;
+    const KIND: Kind = Kind::Workspace;
+
+    fn key(&self) -> Key {
+        Key::new("user", self.user.as_uuid(), 1)
+            .suffix("workspaces")
+            .arguments(ArgumentsHash::of(&(self.limit, self.after)))
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        vec![tags::user_workspaces(self.user)]
+    }
+
+    async fn load(&self, db: &mut Reader, learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
+        let limit = usize::from(self.limit);
+        let mut rows =
+            WorkspaceDetails::list_of_user(db, self.user, self.after, i64::from(self.limit) + 1).await?;
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().filter(|_| has_more).map(|row| row.id);
+        let data: Vec<_> = rows.into_iter().map(WorkspaceView::from).collect();
+        for view in &data {
+            learned.push(tags::workspace(view.id));
+            learned.extend(view.learned_tag());
+        }
+        learned.sort_unstable();
+        learned.dedup();
+        let next_cursor = last.map(|id| self.cursors.sign(Self::scope(self.user), &id));
+        Ok(Some(View::page(Page { data, next_cursor, has_more })))
+    }
+}

@@ -1,0 +1,168 @@
+//! Who is in a workspace. Admins manage members; only owners make and unmake owners; anybody may leave. The last owner
+//! can neither leave nor be demoted: every change that could end an ownership holds the workspace's lock.
+
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use serde::Deserialize;
+
+use crate::{
+    app::App,
+    auth::{self, Actor},
+    db::{Tx, Written},
+    domain::{
+        id::{UserId, WorkspaceId},
+        role::Role,
+        text::Email,
+    },
+    error::{AppError, Fault, Faults},
+    models::{members::Member, users::User, workspaces::Workspace},
+    queries::{members::MemberView, view::View},
+};
+
+/// A new member, by id or by address.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddMember {
+    user_id: Option<UserId>,
+    email: Option<String>,
+    #[serde(default = "AddMember::default_role")]
+    role: Role,
+}
+
+impl AddMember {
+    const fn default_role() -> Role {
+        Role::Member
+    }
+}
+
+/// A merge patch of a membership.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeMember {
+    #[serde(default, deserialize_with = "crate::http::body::required")]
+    role: Option<Role>,
+}
+
+/// Who is meant.
+enum Person {
+    Id(UserId),
+    Email(Email),
+}
+
+/// Adds a member. Returns the user's id beside the view.
+pub async fn add(
+    app: &App,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    input: AddMember,
+) -> Result<Written<(UserId, View)>, AppError> {
+    let person = match (input.user_id, &input.email) {
+        (Some(id), None) => Person::Id(id),
+        (None, Some(email)) => {
+            let mut faults = Faults::default();
+            let email = faults.member("email", Email::parse(email));
+            Person::Email(faults.check(email)?)
+        }
+        _ => return Err(fault("#", "must have either user_id or email")),
+    };
+    app.db
+        .write(async |tx| {
+            let own = auth::require(tx, actor, workspace, Role::Admin).await?;
+            may_grant(own, input.role)?;
+            let user = match &person {
+                Person::Id(id) => {
+                    User::find(tx, *id).await?.ok_or_else(|| fault("#/user_id", "is nobody's id"))?
+                }
+                Person::Email(email) => User::find_by_email(tx, email.as_str())
+                    .await?
+                    .ok_or_else(|| fault("#/email", "is nobody's address here"))?,
+            };
+            let inserted =
+                Member::insert(tx, workspace, user.id, input.role).await.map_err(|err| match err {
+                    // It was deleted a moment ago.
+                    QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
+                        AppError::NotFound
+                    }
+                    other => other.into(),
+                })?;
+            let member = inserted.ok_or(AppError::Conflict("This user is a member already."))?;
+            let id = user.id;
+            Ok((id, View::object(member.version, &MemberView::new(member, user))))
+        })
+        .await
+}
+
+/// Gives a member another role.
+pub async fn change(
+    app: &App,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    user: UserId,
+    patch: ChangeMember,
+) -> Result<Written<View>, AppError> {
+    app.db
+        .write(async |tx| {
+            let own = auth::require(tx, actor, workspace, Role::Admin).await?;
+            Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
+            let present = Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
+            if let Some(role) = patch.role
+                && role != present
+            {
+                may_grant(own, role)?;
+                may_take(tx, own, workspace, present).await?;
+                Member::set_role(tx, workspace, user, role).await?;
+            }
+            let (member, user) =
+                Member::find_with_user(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
+            Ok(View::object(member.version, &MemberView::new(member, user)))
+        })
+        .await
+}
+
+/// Removes a member, or leaves.
+pub async fn remove(
+    app: &App,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    user: UserId,
+) -> Result<Written<()>, AppError> {
+    app.db
+        .write(async |tx| {
+            let leaves = user == actor.user_id;
+            let least = if leaves { Role::Guest } else { Role::Admin };
+            let own = auth::require(tx, actor, workspace, least).await?;
+            Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
+            let present = Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
+            may_take(tx, own, workspace, present).await?;
+            Member::delete(tx, workspace, user).await?.map(drop).ok_or(AppError::NotFound)
+        })
+        .await
+}
+
+fn may_grant(own: Role, role: Role) -> Result<(), AppError> {
+    if role == Role::Owner && own != Role::Owner {
+        return Err(AppError::Forbidden("Only an owner may make owners."));
+    }
+    Ok(())
+}
+
+/// Whether a role may be taken away. To be asked under the workspace's lock.
+async fn may_take(tx: &mut Tx, own: Role, workspace: WorkspaceId, present: Role) -> Result<(), AppError> {
+    if present != Role::Owner {
+        return Ok(());
+    }
+    if own != Role::Owner {
+        return Err(AppError::Forbidden("Only an owner may take an owner's role."));
+    }
+    if Member::count_owners(tx, workspace).await? <= 1 {
+        return Err(AppError::LastOwner);
+    }
+    Ok(())
+}
+
+fn fault(pointer: &str, detail: &str) -> AppError {
+    AppError::Invalid(vec![Fault {
+        detail: detail.to_owned(),
+        pointer: Some(pointer.to_owned()),
+        parameter: None,
+    }])
+}
