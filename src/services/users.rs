@@ -38,10 +38,10 @@ pub async fn change_profile(
 ) -> Result<Written<View>, AppError> {
     let mut faults = Faults::default();
     let name = faults.optional("name", patch.name.map(|text| PersonName::parse(&text)));
-    let display_name = faults.nullable("display_name", patch.display_name, |text| PersonName::parse(text));
-    let avatar_url = faults.nullable("avatar_url", patch.avatar_url, |text| AvatarUrl::parse(text));
+    let display_name = faults.nullable("display_name", patch.display_name, PersonName::parse);
+    let avatar_url = faults.nullable("avatar_url", patch.avatar_url, AvatarUrl::parse);
     let timezone = faults.optional("timezone", patch.timezone.map(|text| Timezone::parse(&text)));
-    let status_text = faults.nullable("status_text", patch.status_text, |text| StatusText::parse(text));
+    let status_text = faults.nullable("status_text", patch.status_text, StatusText::parse);
     faults.check(Some(()))?;
     let changes = ProfileChanges {
         name: name.as_ref().map(PersonName::as_str),

@@ -1,0 +1,10 @@
+//! The integration tests: the real program, against real PostgreSQL and real Redis.
+//!
+//! `scripts/test` starts both and says where they are in `TEST_DATABASE_URL` and `TEST_REDIS_URL`. Every test has a
+//! database of its own and a Redis namespace of its own, so that all can run at once.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+#![expect(unreachable_pub, reason = "nothing outside sees a test binary")]
+
+mod support;
+
+mod coherence;

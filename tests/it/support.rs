@@ -1,0 +1,39 @@
+//! What tests stand on: databases, instances, clients, and waiting for conditions.
+
+pub mod client;
+pub mod database;
+pub mod instance;
+
+use std::time::{Duration, Instant};
+
+pub use self::{
+    client::{Client, Reply},
+    database::TestDatabase,
+    instance::{Cluster, Instance},
+};
+
+/// Waits until `condition` yields something.
+///
+/// # Panics
+/// When it does not within `limit`.
+pub async fn eventually<T>(what: &str, limit: Duration, condition: impl AsyncFn() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A setting that `scripts/test` makes.
+pub fn test_setting(name: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the stores are")]
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test"))
+}
+
+/// A name that no other test uses.
+pub fn unique_name(prefix: &str) -> String {
+    format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
+}

@@ -1,0 +1,154 @@
+//! A consumer of the API.
+
+use serde_json::{Value, json};
+
+/// Sends requests to one instance, as one user.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    /// The user's access token.
+    pub access_token: Option<String>,
+    /// The user's refresh token.
+    pub refresh_token: String,
+    /// The user's id.
+    pub user_id: String,
+    /// Sent as `Consistency-Token`.
+    pub consistency_token: Option<String>,
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    /// The body as JSON; `null` if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// A header, or the empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// A member of the body as text.
+    pub fn field(&self, pointer: &str) -> String {
+        let json = self.json();
+        let value = json.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {self:?}"));
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// The reply, if it has this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+impl Client {
+    /// Nobody in particular.
+    pub fn new(url: &str) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+            access_token: None,
+            refresh_token: String::new(),
+            user_id: String::new(),
+            consistency_token: None,
+        }
+    }
+
+    /// The same user at another instance.
+    pub fn at(&self, instance: &super::Instance) -> Self {
+        Self { url: instance.url.clone(), ..self.clone() }
+    }
+
+    /// The same user, reading no older than the write that gave this reply.
+    pub fn after(&self, write: &Reply) -> Self {
+        Self { consistency_token: Some(write.header("consistency-token").to_owned()), ..self.clone() }
+    }
+
+    /// Somebody new, called `name`, with the address `name@example.com`.
+    pub async fn register(&self, name: &str) -> Self {
+        let account = json!({"email": email(name), "password": PASSWORD, "name": name});
+        let reply = self.post("/v1/auth/register", account).await.expect(201);
+        self.signed_in(&reply)
+    }
+
+    /// Somebody who has registered.
+    pub async fn log_in(&self, name: &str) -> Self {
+        let credentials = json!({"email": email(name), "password": PASSWORD});
+        let reply = self.post("/v1/auth/login", credentials).await.expect(200);
+        self.signed_in(&reply)
+    }
+
+    /// The user that a grant of tokens speaks of.
+    pub fn signed_in(&self, grant: &Reply) -> Self {
+        Self {
+            access_token: Some(grant.field("/access_token")),
+            refresh_token: grant.field("/refresh_token"),
+            user_id: grant.field("/user/id"),
+            ..self.clone()
+        }
+    }
+
+    /// Makes a workspace; returns its id.
+    pub async fn create_workspace(&self, name: &str) -> String {
+        self.post("/v1/workspaces", json!({"name": name})).await.expect(201).field("/id")
+    }
+
+    /// Adds a member.
+    pub async fn add_member(&self, workspace: &str, user: &Self, role: &str) -> Reply {
+        let path = format!("/v1/workspaces/{workspace}/members");
+        self.post(&path, json!({"user_id": user.user_id, "role": role})).await.expect(201)
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.send(self.request(reqwest::Method::POST, path).json(&body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.send(self.request(reqwest::Method::PATCH, path).json(&body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(self.request(reqwest::Method::DELETE, path)).await
+    }
+
+    /// A request with the user's tokens, to be changed and then [sent](Self::send).
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.access_token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(token) = &self.consistency_token {
+            request = request.header("consistency-token", token);
+        }
+        request
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Reply { status, headers, text: response.text().await.unwrap() }
+    }
+}
+
+/// The password of every registered user.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// The address of the user with this name.
+pub fn email(name: &str) -> String {
+    format!("{name}@example.com")
+}
