@@ -79,19 +79,24 @@ impl Leader {
         self.receiver.clone()
     }
 
-    /// Ends the flight with its result.
+    /// Ends the flight with its result. By then the tiers have it, so that whoever comes next needs no flight.
     pub(super) fn land(self, landing: Landing) {
+        self.leave();
         self.landing.send_replace(Some(landing));
     }
-}
 
-impl Drop for Leader {
-    fn drop(&mut self) {
+    fn leave(&self) {
         let mut flights = self.flights.shard(&self.key);
         // A newer flight may have taken the place.
         if flights.get(&self.key).is_some_and(|flight| flight.landing.same_channel(&self.receiver)) {
             flights.remove(&self.key);
         }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

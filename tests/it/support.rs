@@ -3,6 +3,7 @@
 pub mod client;
 pub mod database;
 pub mod instance;
+pub mod redis;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,105 @@
+//! What is stored, for how long, and what is not.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use lockstep::cache::{Json, Loaded, Question, TierStatus, Times};
+
+use super::{Node, Place, Row, TIMES, is_hit, key, known_tag};
+use crate::support::{eventually, redis};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_from_l2_is_a_miss() {
+    let place = Place::shared();
+    let (a, row) = (Node::start(&place).await, Arc::new(Row::default()));
+    a.read(&row).await;
+    let entry = format!("{}:entry:{}", place.namespace, key());
+    let stored: Vec<u8> = redis::run(&place.url, &["GET", &entry]).await;
+    let stored = String::from_utf8(stored).unwrap();
+    let (header, _) = stored.rsplit_once('\n').unwrap();
+    let of_another_type = format!("{header}\n{{\"name\":\"a type of tomorrow\"}}");
+    for garbage in ["", "garbage", "lockstep2 0 0 0 value\n\n1", &header[..20], &of_another_type] {
+        let () = redis::run(&place.url, &["SET", &entry, garbage]).await;
+        let b = Node::start(&place).await;
+        assert_eq!(b.read_value(&row).await, 0, "with {garbage:?} in L2");
+        let (_, l1, _) = b.read(&row).await;
+        assert!(is_hit(l1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_gets_no_fresh_life_by_moving_from_l2_to_l1() {
+    let place = Place::shared();
+    let times = Times { l2: Duration::from_millis(700), ..TIMES };
+    let (a, row) = (Node::start_with(&place, times, true, true).await, Arc::new(Row::default()));
+    let b = Node::start_with(&place, times, true, true).await;
+    a.read(&row).await;
+    let (_, _, l2) = b.read(&row).await;
+    assert!(is_hit(l2));
+    row.value.store(1, Ordering::SeqCst);
+    eventually("the entry has expired in both tiers", Duration::from_secs(2), async || {
+        (b.read_value(&row).await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_too_large_is_served_and_not_stored() {
+    let place = Place::shared();
+    let node = Node::start(&place).await;
+    let large = "x".repeat(2 * 1024 * 1024);
+    for _ in 0..2 {
+        let value = large.clone();
+        let load = move || async move { Ok(Loaded { value: Some(Json(value)), tags: vec![] }) };
+        let question = Question { key: key(), token: None };
+        let read = node.cache.read::<Json<String>, _, _>(&node.policy, question, || vec![known_tag()], load);
+        let read = read.await.unwrap();
+        assert_eq!(read.value.unwrap().0.len(), large.len());
+        assert!(!read.status.stored_l2);
+    }
+    let entry = format!("{}:entry:{}", place.namespace, key());
+    assert_eq!(redis::run::<u32>(&place.url, &["EXISTS", &entry]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_tier_can_be_left_out() {
+    for (l1, l2) in [(true, false), (false, true), (false, false)] {
+        let place = Place::shared();
+        let (node, row) = (Node::start_with(&place, TIMES, l1, l2).await, Arc::new(Row::default()));
+        for value in 1..=3 {
+            node.write(&row, value).await;
+            for _ in 0..2 {
+                assert_eq!(node.read_value(&row).await, value);
+            }
+            let (_, in_l1, in_l2) = node.read(&row).await;
+            assert_eq!((is_hit(in_l1), is_hit(in_l2)), (l1, l2 && !l1), "L1 {in_l1:?}, L2 {in_l2:?}");
+        }
+        if !l1 && !l2 {
+            assert_eq!(node.read(&row).await, (3, TierStatus::Unused, TierStatus::Unused));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalidation_is_one_script_however_many_entries_there_are() {
+    let redis = crate::support::redis::PrivateRedis::start().await;
+    let place = Place { url: redis.url.clone(), namespace: "cost".to_owned() };
+    let (node, row) = (Node::start(&place).await, Arc::new(Row::default()));
+    node.write(&row, 1).await;
+    let many = "for i = 1, 100000 do redis.call('SET', 'cost:entry:row:' .. i, 'x') end";
+    let _nothing: ::redis::Value = redis.run(&["EVAL", many, "0"]).await;
+    let () = redis.run(&["CONFIG", "RESETSTAT"]).await;
+    for value in 2..=11 {
+        node.write(&row, value).await;
+    }
+    let stats: String = redis.run(&["INFO", "commandstats"]).await;
+    for command in ["keys", "scan", "del", "unlink", "eval"] {
+        assert!(!stats.contains(&format!("cmdstat_{command}:")), "{command} was used:\n{stats}");
+    }
+    let scripts = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    let calls: u64 = scripts.split(['=', ',']).nth(1).unwrap().parse().unwrap();
+    // Ten invalidations and the polls that went on meanwhile.
+    assert!((10..=20).contains(&calls), "{scripts}");
+}
