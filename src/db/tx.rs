@@ -101,6 +101,12 @@ impl Reader {
 }
 
 impl Tx {
+    /// What its rows have announced so far.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
     /// Runs an insert or update that returns its row, and keeps what the row announces. `None`: no row.
     pub fn save<'q, R, Q>(
         &'q mut self,

@@ -9,3 +9,5 @@ mod support;
 
 mod cache;
 mod coherence;
+mod database;
+mod journal;

@@ -49,6 +49,31 @@ impl Reply {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
+
+    /// The reply, if it is this problem and looks as every problem does.
+    #[track_caller]
+    pub fn expect_problem(self, status: u16, code: &str) -> Self {
+        let reply = self.expect(status);
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{reply:?}");
+        assert_eq!(reply.header("cache-control"), "no-store", "{reply:?}");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{reply:?}");
+        assert!(!reply.header("x-served-by").is_empty(), "{reply:?}");
+        assert_eq!(reply.json()["status"], status, "{reply:?}");
+        assert_eq!(reply.json()["code"], code, "{reply:?}");
+        assert!(reply.json()["type"].as_str().is_some_and(|name| name.contains('/')), "{reply:?}");
+        assert!(reply.json()["title"].as_str().is_some_and(|title| !title.is_empty()), "{reply:?}");
+        let id = reply.header("x-request-id");
+        let instance = reply.field("/instance");
+        assert!(!id.is_empty() && instance.starts_with("urn:") && instance.ends_with(id), "{reply:?}");
+        reply
+    }
+
+    /// The body of a problem without what tells one occurrence from another.
+    pub fn without_instance(&self) -> Value {
+        let mut body = self.json();
+        assert!(body.as_object_mut().unwrap().remove("instance").is_some(), "{self:?}");
+        body
+    }
 }
 
 impl Client {
@@ -71,7 +96,12 @@ impl Client {
 
     /// The same user, reading no older than the write that gave this reply.
     pub fn after(&self, write: &Reply) -> Self {
-        Self { consistency_token: Some(write.header("consistency-token").to_owned()), ..self.clone() }
+        self.with_token(Some(write.header("consistency-token").to_owned()))
+    }
+
+    /// The same user with this `Consistency-Token`.
+    pub fn with_token(&self, consistency_token: Option<String>) -> Self {
+        Self { consistency_token, ..self.clone() }
     }
 
     /// Somebody new, called `name`, with the address `name@example.com`.
@@ -111,6 +141,28 @@ impl Client {
 
     pub async fn get(&self, path: &str) -> Reply {
         self.send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    pub async fn head(&self, path: &str) -> Reply {
+        self.send(self.request(reqwest::Method::HEAD, path)).await
+    }
+
+    /// A list page by page, as its links lead.
+    pub async fn walk(&self, path: &str) -> Vec<Vec<Value>> {
+        let (mut path, mut pages) = (path.to_owned(), Vec::new());
+        loop {
+            let page = self.get(&path).await.expect(200);
+            let body = page.json();
+            pages.push(body["data"].as_array().unwrap().clone());
+            assert_eq!(body["has_more"].as_bool(), Some(body["next_cursor"].is_string()), "{page:?}");
+            let Some(cursor) = body["next_cursor"].as_str() else {
+                assert_eq!(page.header("link"), "", "{page:?}");
+                return pages;
+            };
+            let next = page.header("link").strip_suffix(">; rel=\"next\"").unwrap();
+            assert!(next.ends_with(&format!("cursor={cursor}")), "{page:?}");
+            path = next.strip_prefix(&format!("<{}", self.url)).unwrap().to_owned();
+        }
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Reply {
