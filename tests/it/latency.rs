@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 #![expect(unreachable_pub, dead_code, reason = "most of the harness is for the other test program")]
 
-#[path = "it/support.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
