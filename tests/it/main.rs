@@ -10,4 +10,6 @@ mod support;
 mod cache;
 mod coherence;
 mod database;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod journal;
