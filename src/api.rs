@@ -17,6 +17,7 @@ use actix_web::{
 use crate::{
     app::{App, Phase},
     error::AppError,
+    rate_limit::flood_guard::FloodGuard,
 };
 
 /// A resource that is read: HEAD stands beside every GET. Resources rather than routes: they answer 405, with `Allow`.
@@ -32,13 +33,17 @@ macro_rules! resource {
     };
 }
 
-/// Mounts everything.
-pub fn configure(config: &mut ServiceConfig) {
+/// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
+pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
     config.service(resource!("/livez", get: ops::livez));
     config.service(resource!("/readyz", get: ops::readyz));
     config.service(resource!("/metrics", get: ops::metrics));
-    let v1 = web::scope("/v1").wrap(from_fn(when_ready));
-    config.service(v1_resources().into_iter().fold(v1, actix_web::Scope::service));
+    let v1 = v1_resources().into_iter().fold(web::scope("/v1"), actix_web::Scope::service);
+    let v1 = v1.wrap(from_fn(when_ready));
+    match guard {
+        Some(guard) => config.service(v1.wrap(guard.middleware())),
+        None => config.service(v1),
+    };
     config.default_service(web::to(not_found));
 }
 

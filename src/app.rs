@@ -75,9 +75,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Runs a task until it ends or all are stopped.
-    fn spawn(&self, main: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn_on(task, main);
+    /// Runs a task until it ends, which it has to do when it is told to stop.
+    pub fn spawn<T>(&self, main: &Handle, task: impl FnOnce(CancellationToken) -> T)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn_on(task(self.stop.child_token()), main);
     }
 
     /// Stops all tasks and waits for their ends, though not for ever.
@@ -171,7 +174,6 @@ fn start_tasks(
     announced: mpsc::UnboundedReceiver<Vec<i64>>,
 ) {
     let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache) });
-    let stop = || tasks.stop.child_token();
     if let Some(redis) = redis {
         let before_use = {
             let db = db.clone();
@@ -182,19 +184,17 @@ fn start_tasks(
             before_use
         };
         let bus = Bus { cache: Arc::clone(cache), redis, before_use };
-        tasks.spawn(main, bus.run(stop()));
+        tasks.spawn(main, |stop| bus.run(stop));
         let (relaying, marking) = (Arc::clone(&journal), Arc::clone(&journal));
-        let (stop_relay, stop_marks) = (stop(), stop());
-        tasks.spawn(main, async move { relaying.relay(stop_relay).await });
-        tasks.spawn(main, async move { marking.mark(announced, stop_marks).await });
+        tasks.spawn(main, |stop| async move { relaying.relay(stop).await });
+        tasks.spawn(main, |stop| async move { marking.mark(announced, stop).await });
     } else if db.is_embedded() {
         cache.trust_alone();
     } else {
-        let (listening, stop_listening) = (Arc::clone(&journal), stop());
-        tasks.spawn(main, async move { listening.listen(announced, stop_listening).await });
+        let listening = Arc::clone(&journal);
+        tasks.spawn(main, |stop| async move { listening.listen(announced, stop).await });
     }
-    let stop_pruning = stop();
-    tasks.spawn(main, async move { journal.prune(stop_pruning).await });
+    tasks.spawn(main, |stop| async move { journal.prune(stop).await });
 }
 
 /// Whether a balancer should send requests here.

@@ -3,7 +3,7 @@
 //! A 4xx names the rule that was broken. A 5xx says nothing of its cause to the client; the cause goes to the log,
 //! once. What a caller may not see does not exist: 404, with the same body as what really does not.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{
     cache::LoadError,
+    config::Rate,
     db::DbError,
     http::cursor::InvalidCursor,
     telemetry::{Chain, current_request_id},
@@ -47,6 +48,12 @@ pub enum AppError {
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The same request is still under way.
+    #[error("A request with this Idempotency-Key is under way; repeat yours when it has ended.")]
+    RequestInProgress,
+    /// The key belongs to another request.
+    #[error("This Idempotency-Key was used with another body.")]
+    IdempotencyKeyReused,
     /// A workspace needs an owner.
     #[error("A workspace needs an owner: make somebody else one first.")]
     LastOwner,
@@ -59,6 +66,16 @@ pub enum AppError {
     /// The request breaks rules, each of which is listed.
     #[error("The request breaks {} rule(s).", .0.len())]
     Invalid(Vec<Fault>),
+    /// The caller has asked too much.
+    #[error("Limit \"{policy}\" ({} per {} s) is used up; free again in {} s.", .rate.count, .rate.window.as_secs(), seconds(*.wait))]
+    RateLimited {
+        /// Which limit.
+        policy: &'static str,
+        /// What it allows.
+        rate: Rate,
+        /// Until the next request passes.
+        wait: Duration,
+    },
     /// Try again later.
     #[error("The service cannot do this at the moment; try again.")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -170,14 +187,22 @@ impl AppError {
             Self::Forbidden(_) => ("forbidden", "Not allowed"),
             Self::NotFound => ("not_found", "Not found"),
             Self::Conflict(_) => ("conflict", "In conflict with what is there"),
+            Self::RequestInProgress => ("request_in_progress", "The request is under way"),
+            Self::IdempotencyKeyReused => ("idempotency_key_reused", "The idempotency key was used before"),
             Self::LastOwner => ("last_owner", "The last owner"),
             Self::TooLarge { .. } => ("payload_too_large", "The body is too large"),
             Self::UnsupportedMediaType { .. } => ("unsupported_media_type", "The body is of the wrong type"),
             Self::Invalid(_) => ("validation_error", "The request is not valid"),
+            Self::RateLimited { .. } => ("rate_limited", "Quota exceeded"),
             Self::Unavailable(_) => ("unavailable", "Unavailable at the moment"),
             Self::Internal(_) => ("internal", "Internal error"),
         }
     }
+}
+
+/// A wait in whole seconds, never too short and never 0.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }
 
 impl ResponseError for AppError {
@@ -189,10 +214,11 @@ impl ResponseError for AppError {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Conflict(_) | Self::LastOwner => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::RequestInProgress | Self::LastOwner => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -210,19 +236,28 @@ impl ResponseError for AppError {
                     SignIn::InvalidToken => "Bearer realm=\"lockstep\", error=\"invalid_token\"",
                     SignIn::Missing | SignIn::WrongCredentials => "Bearer realm=\"lockstep\"",
                 };
-                extra.push((WWW_AUTHENTICATE, challenge));
+                extra.push((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)));
             }
-            Self::UnsupportedMediaType { accepted, header } => extra.push((header.clone(), *accepted)),
+            Self::UnsupportedMediaType { accepted, header } => {
+                extra.push((header.clone(), HeaderValue::from_static(accepted)));
+            }
+            Self::RateLimited { policy, wait, .. } => {
+                // Registered with IANA by the draft on RateLimit header fields.
+                "https://iana.org/assignments/http-problem-types#quota-exceeded"
+                    .clone_into(&mut problem.r#type);
+                problem.violated_policies = vec![policy];
+                extra.push((RETRY_AFTER, seconds(*wait).into()));
+            }
             Self::Unavailable(cause) => {
                 log::warn!("error.chain":% = Chain(&**cause); "request could not be served now");
-                extra.push((RETRY_AFTER, "1"));
+                extra.push((RETRY_AFTER, HeaderValue::from_static("1")));
             }
             Self::Internal(cause) => log::error!("error.chain":% = Chain(&**cause); "request failed"),
             _ => {}
         }
         let mut response = problem.respond();
         for (name, value) in extra {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
     }
@@ -241,6 +276,8 @@ pub struct Problem {
     instance: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Vec::is_empty")]
+    violated_policies: Vec<&'static str>,
 }
 
 impl Problem {
@@ -253,7 +290,16 @@ impl Problem {
         });
         // Relative to the API, where `docs/api.md` is served in time to come; a name first of all.
         let r#type = format!("/problems/{}", code.replace('_', "-"));
-        Self { r#type, title, status: status.as_u16(), code, detail: None, instance, errors: Vec::new() }
+        Self {
+            r#type,
+            title,
+            status: status.as_u16(),
+            code,
+            detail: None,
+            instance,
+            errors: Vec::new(),
+            violated_policies: Vec::new(),
+        }
     }
 
     /// What the framework answers by itself, in our form. `None`: there is nothing to say about this status.

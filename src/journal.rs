@@ -23,7 +23,7 @@ use crate::{
     cache::{Cache, Tag, l2::Link},
     db::{Db, DbError},
     domain::Change,
-    models::journal::JournalRow,
+    models::{idempotency_keys::IdempotencyKey, journal::JournalRow},
     queries::tags::tags_of_all,
     telemetry::Chain,
 };
@@ -42,6 +42,8 @@ const READ_EVERY: Duration = Duration::from_millis(200);
 /// How long rows are kept; those that nobody could announce, longer than any entry lives.
 const KEEP_MINUTES: i64 = 15;
 const KEEP_UNRELAYED_MINUTES: i64 = 24 * 60;
+/// How long a request may be repeated under its `Idempotency-Key`.
+const KEEP_ANSWERS_HOURS: i64 = 24;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Rows that their writer has announced.
@@ -146,15 +148,16 @@ impl Journal {
         Ok(JournalRow::list_since(&mut connection, horizon.unwrap_or(i64::MAX)).await?)
     }
 
-    /// Deletes old rows, until stopped.
+    /// Deletes old rows, and old answers to repeated requests, until stopped.
     pub async fn prune(&self, stop: CancellationToken) {
         let work = || async {
             let mut connection = self.db.journal_connection().await?;
             let keep_unrelayed = if self.db.is_embedded() { KEEP_MINUTES } else { KEEP_UNRELAYED_MINUTES };
             JournalRow::prune(&mut connection, KEEP_MINUTES, keep_unrelayed).await?;
+            IdempotencyKey::prune(&mut connection, KEEP_ANSWERS_HOURS).await?;
             Ok(false)
         };
-        repeat("pruning the journal", PRUNE_EVERY, stop, work).await;
+        repeat("pruning", PRUNE_EVERY, stop, work).await;
     }
 }
 

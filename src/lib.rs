@@ -19,6 +19,7 @@ pub mod journal;
 pub mod metrics;
 pub mod models;
 pub mod queries;
+pub mod rate_limit;
 pub mod redis;
 pub mod server;
 pub mod services;

@@ -4,7 +4,7 @@
 //! `/readyz`. On SIGTERM it says that it is leaving, waits until balancers have noticed, finishes what it has begun, and
 //! stops the tasks behind it.
 
-use std::{io, net::TcpListener, time::Duration};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_web::{App as ActixApp, HttpServer, middleware::from_fn, web::Data};
 use tokio::{
@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     db::maintenance::{self, MaintenanceError},
     http::{middleware::observe, params},
+    rate_limit::flood_guard::FloodGuard,
     telemetry::Chain,
 };
 
@@ -48,7 +49,8 @@ pub enum ServeError {
 pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -> Result<(), ServeError> {
     let address = config.server.listen_addr;
     let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
-    let (mut app, tasks) = App::build(config, embedded_url, &Handle::current())?;
+    let main = Handle::current();
+    let (mut app, tasks) = App::build(config, embedded_url, &main)?;
     if address.port() == 0 {
         // Only now is it known.
         app.public_url = app.public_url.replace(&address.to_string(), &listener.local_addr()?.to_string());
@@ -56,6 +58,12 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     // Shared by all workers, so that it exists once.
     let app = Data::new(app);
     let workers_app = app.clone();
+    // So does the guard: one for each worker would count apart.
+    let proxies = &config.server.trusted_proxies;
+    let guard = config.rate_limit.ip.and_then(|rate| FloodGuard::new(rate, proxies)).map(Arc::new);
+    if let Some(guard) = &guard {
+        tasks.spawn(&main, |stop| Arc::clone(guard).forget_idle(stop));
+    }
     let address = listener.local_addr()?;
     let server = HttpServer::new(move || {
         ActixApp::new()
@@ -64,7 +72,7 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
             .app_data(params::query_config())
             // The last one is the outermost.
             .wrap(from_fn(observe))
-            .configure(api::configure)
+            .configure(|routes| api::configure(routes, guard.as_deref()))
     })
     .listen(listener)?
     .shutdown_timeout(FINISH_SECONDS)

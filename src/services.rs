@@ -2,6 +2,7 @@
 //! cannot forget an invalidation.
 
 pub mod members;
+pub mod once;
 pub mod sessions;
 pub mod users;
 pub mod workspaces;

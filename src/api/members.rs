@@ -10,7 +10,12 @@ use crate::{
     auth::membership,
     domain::id::{UserId, WorkspaceId},
     error::AppError,
-    http::{body::Body, caller::Caller, params::PageQuery, reply},
+    http::{
+        body::{Body, Creation},
+        caller::Caller,
+        params::PageQuery,
+        reply,
+    },
     queries::members::{MemberByUser, MembersOfWorkspace},
     services::members::{self, AddMember, ChangeMember},
 };
@@ -35,12 +40,9 @@ pub(super) async fn add_member(
     app: Data<App>,
     caller: Caller,
     path: Path<WorkspaceId>,
-    body: Body<AddMember>,
+    new: Creation<AddMember>,
 ) -> Result<HttpResponse, AppError> {
-    let workspace = path.into_inner();
-    let written = members::add(&app, &caller.actor, workspace, body.0).await?;
-    let path = format!("/v1/workspaces/{workspace}/members/{}", written.value.0);
-    reply::created(&app, &path, &written.map(|(_, view)| view))
+    reply::created(&app, members::add(&app, &caller.actor, path.into_inner(), new).await?)
 }
 
 pub(super) async fn get_member(

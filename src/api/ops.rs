@@ -13,7 +13,10 @@ use crate::{
 
 /// The process answers. Depends on nothing.
 pub(super) async fn livez() -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok\n")
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_TYPE, "text/plain"))
+        .body("ok\n")
 }
 
 /// Whether a balancer should send requests here. Not asked again of the database once it was reached: cached reads go on

@@ -10,7 +10,12 @@ use crate::{
     auth::membership,
     domain::id::WorkspaceId,
     error::AppError,
-    http::{body::Body, caller::Caller, params::PageQuery, reply},
+    http::{
+        body::{Body, Creation},
+        caller::Caller,
+        params::PageQuery,
+        reply,
+    },
     queries::workspaces::{WorkspaceById, WorkspacesOfUser},
     services::workspaces::{self, ChangeWorkspace, CreateWorkspace},
 };
@@ -32,11 +37,9 @@ pub(super) async fn list_workspaces(
 pub(super) async fn create_workspace(
     app: Data<App>,
     caller: Caller,
-    body: Body<CreateWorkspace>,
+    new: Creation<CreateWorkspace>,
 ) -> Result<HttpResponse, AppError> {
-    let written = workspaces::create(&app, &caller.actor, body.0).await?;
-    let path = format!("/v1/workspaces/{}", written.value.0);
-    reply::created(&app, &path, &written.map(|(_, view)| view))
+    reply::created(&app, workspaces::create(&app, &caller.actor, new).await?)
 }
 
 pub(super) async fn get_workspace(

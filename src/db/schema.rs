@@ -80,6 +80,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    idempotency_keys (user_id, path, key) {
+        user_id -> Uuid,
+        path -> Text,
+        key -> Text,
+        fingerprint -> Bytea,
+        location -> Text,
+        etag -> Text,
+        body -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     cache_journal (id) {
         id -> Int8,
         xid -> Int8,

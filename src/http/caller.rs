@@ -55,12 +55,13 @@ async fn sign_in(app: &App, access_token: &str, token: Option<&Token>) -> Result
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
-    let header = headers.get(AUTHORIZATION).ok_or(AppError::Unauthenticated(SignIn::Missing))?;
-    let (scheme, token) = header.to_str().ok().and_then(|value| value.split_once(' ')).unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (scheme, token) = sent.split_once(' ').unwrap_or((sent, ""));
+    // Another scheme brings no token that could be invalid: RFC 6750, section 3.1.
+    if scheme.eq_ignore_ascii_case("bearer") {
         Ok(token.trim())
     } else {
-        Err(AppError::Unauthenticated(SignIn::InvalidToken))
+        Err(AppError::Unauthenticated(SignIn::Missing))
     }
 }
 

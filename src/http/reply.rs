@@ -19,10 +19,12 @@ use crate::{
     db::Written,
     error::AppError,
     queries::view::View,
+    services::once::Created,
 };
 
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The client may keep it and has to ask. Nothing here that would let a shared cache keep it: RFC 9111, section 3.5.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -95,10 +97,15 @@ fn next_link(app: &App, request: &HttpRequest, cursor: &str) -> Result<HeaderVal
 ///
 /// # Errors
 /// When the path makes no header.
-pub fn created(app: &App, path: &str, written: &Written<View>) -> Result<HttpResponse, AppError> {
-    let mut response = object(StatusCode::CREATED, written)?;
-    let location = format!("{}{path}", app.public_url);
-    response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).map_err(AppError::internal)?);
+pub fn created(app: &App, written: Written<Created>) -> Result<HttpResponse, AppError> {
+    let Created { path, replayed, .. } = &written.value;
+    let location = HeaderValue::try_from(format!("{}{path}", app.public_url)).map_err(AppError::internal)?;
+    let replayed = *replayed;
+    let mut response = object(StatusCode::CREATED, &written.map(|created| created.view))?;
+    response.headers_mut().insert(LOCATION, location);
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
     Ok(response)
 }
 

@@ -1,5 +1,6 @@
 //! Who is in a workspace. Admins manage members; only owners make and unmake owners; anybody may leave. The last owner
-//! can neither leave nor be demoted: every change that could end an ownership holds the workspace's lock.
+//! can neither leave nor be demoted: every change that could end an ownership holds the workspace's lock, and looks only
+//! then who may do what, so that nobody acts in a role that was taken away a moment ago.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use serde::Deserialize;
@@ -14,8 +15,10 @@ use crate::{
         text::Email,
     },
     error::{AppError, Fault, Faults},
+    http::body::{Creation, required},
     models::{members::Member, users::User, workspaces::Workspace},
     queries::{members::MemberView, view::View},
+    services::once::{self, Created},
 };
 
 /// A new member, by id or by address.
@@ -38,7 +41,7 @@ impl AddMember {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeMember {
-    #[serde(default, deserialize_with = "crate::http::body::required")]
+    #[serde(default, deserialize_with = "required")]
     role: Option<Role>,
 }
 
@@ -48,13 +51,14 @@ enum Person {
     Email(Email),
 }
 
-/// Adds a member. Returns the user's id beside the view.
+/// Adds a member.
 pub async fn add(
     app: &App,
     actor: &Actor,
     workspace: WorkspaceId,
-    input: AddMember,
-) -> Result<Written<(UserId, View)>, AppError> {
+    new: Creation<AddMember>,
+) -> Result<Written<Created>, AppError> {
+    let input = new.body;
     let person = match (input.user_id, &input.email) {
         (Some(id), None) => Person::Id(id),
         (None, Some(email)) => {
@@ -64,31 +68,28 @@ pub async fn add(
         }
         _ => return Err(fault("#", "must have either user_id or email")),
     };
-    app.db
-        .write(async |tx| {
-            let own = auth::require(tx, actor, workspace, Role::Admin).await?;
-            may_grant(own, input.role)?;
-            let user = match &person {
-                Person::Id(id) => {
-                    User::find(tx, *id).await?.ok_or_else(|| fault("#/user_id", "is nobody's id"))?
-                }
-                Person::Email(email) => User::find_by_email(tx, email.as_str())
-                    .await?
-                    .ok_or_else(|| fault("#/email", "is nobody's address here"))?,
-            };
-            let inserted =
-                Member::insert(tx, workspace, user.id, input.role).await.map_err(|err| match err {
-                    // It was deleted a moment ago.
-                    QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
-                        AppError::NotFound
-                    }
-                    other => other.into(),
-                })?;
-            let member = inserted.ok_or(AppError::Conflict("This user is a member already."))?;
-            let id = user.id;
-            Ok((id, View::object(member.version, &MemberView::new(member, user))))
-        })
-        .await
+    once::create(app, actor, new.once.as_ref(), async |tx| {
+        let own = auth::require(tx, actor, workspace, Role::Admin).await?;
+        may_grant(own, input.role)?;
+        let user = match &person {
+            Person::Id(id) => {
+                User::find(tx, *id).await?.ok_or_else(|| fault("#/user_id", "is nobody's id"))?
+            }
+            Person::Email(email) => {
+                let user = User::find_by_email(tx, email.as_str()).await?;
+                user.ok_or_else(|| fault("#/email", "is nobody's address here"))?
+            }
+        };
+        let inserted = Member::insert(tx, workspace, user.id, input.role).await.map_err(|err| match err {
+            // It was deleted a moment ago.
+            QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => AppError::NotFound,
+            other => other.into(),
+        })?;
+        let member = inserted.ok_or(AppError::Conflict("This user is a member already."))?;
+        let path = format!("/v1/workspaces/{workspace}/members/{}", user.id);
+        Ok(Created::new(path, View::object(member.version, &MemberView::new(member, user))))
+    })
+    .await
 }
 
 /// Gives a member another role.
@@ -101,8 +102,8 @@ pub async fn change(
 ) -> Result<Written<View>, AppError> {
     app.db
         .write(async |tx| {
-            let own = auth::require(tx, actor, workspace, Role::Admin).await?;
             Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
+            let own = auth::require(tx, actor, workspace, Role::Admin).await?;
             let present = Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
             if let Some(role) = patch.role
                 && role != present
@@ -129,8 +130,8 @@ pub async fn remove(
         .write(async |tx| {
             let leaves = user == actor.user_id;
             let least = if leaves { Role::Guest } else { Role::Admin };
-            let own = auth::require(tx, actor, workspace, least).await?;
             Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
+            let own = auth::require(tx, actor, workspace, least).await?;
             let present = Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
             may_take(tx, own, workspace, present).await?;
             Member::delete(tx, workspace, user).await?.map(drop).ok_or(AppError::NotFound)

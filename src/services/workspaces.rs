@@ -13,12 +13,13 @@ use crate::{
         text::{Description, Slug, WorkspaceName},
     },
     error::{AppError, Faults},
-    http::body::required,
+    http::body::{Creation, required},
     models::{
         members::Member,
         workspaces::{NewWorkspace, Workspace, WorkspaceChanges, WorkspaceDetails},
     },
     queries::{view::View, workspaces::WorkspaceView},
+    services::once::{self, Created},
 };
 
 /// A new workspace.
@@ -48,37 +49,37 @@ const SLUG_ATTEMPTS: usize = 5;
 
 const SLUG_TAKEN: AppError = AppError::Conflict("Another workspace has this slug.");
 
-/// Makes a workspace, whose owner is the caller. Returns its id beside the view.
+/// Makes a workspace, whose owner is the caller.
 pub async fn create(
     app: &App,
     actor: &Actor,
-    input: CreateWorkspace,
-) -> Result<Written<(WorkspaceId, View)>, AppError> {
+    new: Creation<CreateWorkspace>,
+) -> Result<Written<Created>, AppError> {
+    let input = new.body;
     let mut faults = Faults::default();
     let name = faults.member("name", WorkspaceName::parse(&input.name));
     let wanted = faults.optional("slug", input.slug.as_deref().map(Slug::parse));
-    let description =
-        faults.member("description", Description::parse(input.description.as_deref().unwrap_or("")));
+    let description = input.description.as_deref().unwrap_or_default();
+    let description = faults.member("description", Description::parse(description));
     let (name, description) = faults.check(name.zip(description))?;
-    app.db
-        .write(async |tx| {
-            let id = WorkspaceId::new();
-            let mut slug = wanted.clone().unwrap_or_else(|| Slug::from_name(&name));
-            for _ in 0..SLUG_ATTEMPTS {
-                let (name, description) = (name.as_str(), description.as_str());
-                let new = NewWorkspace { id, name, slug: slug.as_str(), description };
-                if Workspace::insert(tx, new).await?.is_some() {
-                    Member::insert(tx, id, actor.user_id, Role::Owner).await?;
-                    return Ok((id, view(tx, id).await?));
-                }
-                if wanted.is_some() {
-                    break;
-                }
-                slug = slug.with_suffix(rand::random::<u32>() % 1_000_000);
+    once::create(app, actor, new.once.as_ref(), async |tx| {
+        let id = WorkspaceId::new();
+        let mut slug = wanted.clone().unwrap_or_else(|| Slug::from_name(&name));
+        for _ in 0..SLUG_ATTEMPTS {
+            let (name, description) = (name.as_str(), description.as_str());
+            let new = NewWorkspace { id, name, slug: slug.as_str(), description };
+            if Workspace::insert(tx, new).await?.is_some() {
+                Member::insert(tx, id, actor.user_id, Role::Owner).await?;
+                return Ok(Created::new(format!("/v1/workspaces/{id}"), view(tx, id).await?));
             }
-            Err(SLUG_TAKEN)
-        })
-        .await
+            if wanted.is_some() {
+                break;
+            }
+            slug = slug.with_suffix(rand::random::<u32>() % 1_000_000);
+        }
+        Err(SLUG_TAKEN)
+    })
+    .await
 }
 
 /// Changes a workspace. A patch that changes nothing raises no version.
@@ -117,9 +118,9 @@ pub async fn change(
 pub async fn delete(app: &App, actor: &Actor, id: WorkspaceId) -> Result<Written<()>, AppError> {
     app.db
         .write(async |tx| {
-            auth::require(tx, actor, id, Role::Owner).await?;
-            // Nobody joins while it goes.
+            // Nobody joins while it goes, and whoever deletes it is an owner still.
             Workspace::lock(tx, id).await?.ok_or(AppError::NotFound)?;
+            auth::require(tx, actor, id, Role::Owner).await?;
             Workspace::delete(tx, id).await?.map(drop).ok_or(AppError::NotFound)
         })
         .await

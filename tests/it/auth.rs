@@ -29,8 +29,8 @@ async fn refresh(client: &Client, refresh_token: &str) -> Reply {
     client.post("/v1/auth/refresh", json!({ "refresh_token": refresh_token })).await
 }
 
-async fn log_out(session: &Client) -> Reply {
-    session.post("/v1/auth/logout", json!({"refresh_token": session.refresh_token})).await.expect(204)
+async fn log_out(client: &Client, refresh_token: &str) -> Reply {
+    client.post("/v1/auth/logout", json!({ "refresh_token": refresh_token })).await.expect(204)
 }
 
 /// The refusal of a token.
@@ -89,13 +89,15 @@ async fn whoever_registers_can_sign_in_refresh_and_sign_out() {
     assert_eq!(distinct.len(), 6, "every grant has tokens of its own");
 
     let ada = nobody.signed_in(&refreshed);
-    let left = log_out(&ada).await;
+    let left = log_out(&nobody, &ada.refresh_token).await;
     expect_kept_by_nobody(&left);
     assert_eq!(left.text, "");
     expect_invalid_token(refresh(&nobody, &ada.refresh_token).await);
     expect_invalid_token(ada.get(ME).await);
-    log_out(&ada).await;
-    expect_kept_by_nobody(&log_out(&Client { refresh_token: "nobody's".to_owned(), ..nobody.clone() }).await);
+    // Whoever is out already has what he wants.
+    for token in [&*ada.refresh_token, "nobody's"] {
+        expect_kept_by_nobody(&log_out(&nobody, token).await);
+    }
     for garbage in ["", "x", "lsr_", &ada.access_token.unwrap(), &format!("lsr_{}", "A".repeat(43))] {
         expect_invalid_token(refresh(&nobody, garbage).await);
     }
@@ -138,7 +140,9 @@ async fn an_unknown_account_and_a_wrong_password_cannot_be_told_apart() {
         let wrong = wrong.expect_problem(401, "unauthenticated");
         assert_eq!(unknown.without_instance(), wrong.without_instance());
         assert_eq!(unknown.header("www-authenticate"), CHALLENGE);
-        let names = |reply: &Reply| reply.headers.keys().map(ToString::to_string).collect::<Vec<_>>();
+        let names = |reply: &Reply| -> std::collections::BTreeSet<String> {
+            reply.headers.keys().map(ToString::to_string).collect()
+        };
         assert_eq!(names(&unknown), names(&wrong));
         assert_eq!(unknown.header("www-authenticate"), wrong.header("www-authenticate"));
     }
@@ -207,7 +211,7 @@ async fn signing_out_ends_that_session_at_once_on_every_instance_and_no_other() 
         for instance in &cluster.instances {
             leaves.at(instance).get(ME).await.expect(200);
         }
-        let write = log_out(&leaves).await;
+        let write = log_out(&leaves, &leaves.refresh_token).await;
         expect_invalid_token(leaves.get(ME).await);
         if told {
             expect_ended_at_once(&leaves, &write, b).await;
@@ -234,8 +238,7 @@ async fn signing_out_everywhere_ends_every_session_at_once_on_every_instance() {
             session.at(a).get(ME).await.expect(200);
             session.at(b).get(ME).await.expect(200);
         }
-        let known = sessions[0].at(b).get(ME).await.expect(200);
-        assert!(known.header("cache-status").starts_with("moka; hit"), "{known:?}");
+        sessions[0].at(b).get_cached(ME).await;
 
         let write = sessions[0].at(a).post("/v1/auth/logout-all", json!({})).await.expect(204);
         expect_kept_by_nobody(&write);
@@ -327,10 +330,11 @@ async fn access_tokens_that_are_not_ours_are_refused() {
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
     let secret = cluster.setting("AUTH_SECRET");
     let with_token = async |token: &str| {
-        let session = Client { access_token: Some(token.to_owned()), ..nobody.clone() };
+        let mut session = nobody.clone();
+        session.access_token = Some(token.to_owned());
         session.get(ME).await
     };
-    // This is how ours are made, so that what is refused below is refused for the one thing that is wrong with it.
+    // This is how ours are made: what is refused below is refused for the one thing that is wrong with it.
     with_token(&forge(&header, &claims, secret)).await.expect(200);
 
     let claiming = |name: &str, value: Value| {
@@ -345,8 +349,8 @@ async fn access_tokens_that_are_not_ours_are_refused() {
     };
     let issued = claims["iat"].as_u64().unwrap();
     let unsigned = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"none"}"#);
-    let unsigned_kid = URL_SAFE_NO_PAD
-        .encode(json!({"typ": "JWT", "alg": "none", "kid": header.kid}).to_string());
+    let unsigned_kid =
+        URL_SAFE_NO_PAD.encode(json!({"typ": "JWT", "alg": "none", "kid": header.kid}).to_string());
     let other_payload = {
         let mut other = claims.clone();
         other["sub"] = uuid::Uuid::now_v7().to_string().into();
@@ -365,7 +369,10 @@ async fn access_tokens_that_are_not_ours_are_refused() {
         ("of no session", without("sid")),
         ("of an earlier epoch", claiming("epoch", (-1).into())),
         ("other secret", forge(&header, &claims, "another secret that is long enough")),
-        ("unknown kid", forge(&Header { kid: Some("00000000".to_owned()), ..header.clone() }, &claims, secret)),
+        (
+            "unknown kid",
+            forge(&Header { kid: Some("00000000".to_owned()), ..header.clone() }, &claims, secret),
+        ),
         ("no kid", forge(&Header { kid: None, ..header.clone() }, &claims, secret)),
         ("HS512", forge(&Header { alg: Algorithm::HS512, ..header.clone() }, &claims, secret)),
         ("none", format!("{unsigned}.{payload}.")),
@@ -392,10 +399,10 @@ async fn access_tokens_that_are_not_ours_are_refused() {
         nobody.send(nobody.request(Method::GET, ME).header("authorization", value)).await
     };
     with_header(format!("bearer {genuine}").as_bytes()).await.expect(200);
-    for invalid in ["Bearer", "Bearer x y", "Bearer  ", "Bearer\tx"] {
+    for invalid in ["Bearer", "Bearer x y", "Bearer  "] {
         expect_invalid_token(with_header(invalid.as_bytes()).await);
     }
-    expect_invalid_token(with_header(b"Bearer \xff\xfe").await);
+    with_header(b"Bearer \xff\xfe").await.expect_problem(401, "unauthenticated");
     // No token was sent, so that none can be invalid (RFC 6750, section 3.1).
     for other in ["", "Basic YTpi", "Token abc", &genuine] {
         let reply = with_header(other.as_bytes()).await.expect_problem(401, "unauthenticated");

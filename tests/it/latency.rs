@@ -1,7 +1,12 @@
 //! How soon a write is seen elsewhere while everything is healthy. A program of its own, so that no other test takes the
 //! processor's time meanwhile.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-#![expect(unreachable_pub, dead_code, reason = "most of the harness is for the other test program")]
+#![expect(
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "most of the harness is for the other test program"
+)]
 
 mod support;
 

@@ -7,9 +7,16 @@
 
 mod support;
 
+mod auth;
 mod cache;
 mod coherence;
 mod database;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod flood_guard;
+mod idempotency;
 mod journal;
+mod members;
+mod surface;
+mod users;
+mod workspaces;

@@ -1,6 +1,13 @@
 //! A consumer of the API.
 
+use std::time::Duration;
+
+use diesel::{ExpressionMethods as _, QueryDsl as _};
+use diesel_async::RunQueryDsl as _;
+use lockstep::db::schema::cache_journal;
 use serde_json::{Value, json};
+
+use super::{TestDatabase, eventually};
 
 /// Sends requests to one instance, as one user.
 #[derive(Clone)]
@@ -66,6 +73,11 @@ impl Reply {
         let instance = reply.field("/instance");
         assert!(!id.is_empty() && instance.starts_with("urn:") && instance.ends_with(id), "{reply:?}");
         reply
+    }
+
+    /// It came from the instance's own memory.
+    pub fn is_l1_hit(&self) -> bool {
+        self.header("cache-status").starts_with("moka; hit")
     }
 
     /// The body of a problem without what tells one occurrence from another.
@@ -147,6 +159,14 @@ impl Client {
         self.send(self.request(reqwest::Method::HEAD, path)).await
     }
 
+    /// Reads until the answer comes from the instance's own memory.
+    pub async fn get_cached(&self, path: &str) -> Reply {
+        eventually(&format!("{path} is cached"), Duration::from_secs(2), async || {
+            Some(self.get(path).await.expect(200)).filter(Reply::is_l1_hit)
+        })
+        .await
+    }
+
     /// A list page by page, as its links lead.
     pub async fn walk(&self, path: &str) -> Vec<Vec<Value>> {
         let (mut path, mut pages) = (path.to_owned(), Vec::new());
@@ -203,4 +223,15 @@ pub const PASSWORD: &str = "correct horse battery";
 /// The address of the user with this name.
 pub fn email(name: &str) -> String {
     format!("{name}@example.com")
+}
+
+/// Waits until every write so far was announced, and marked so: nothing is announced a second time after that.
+pub async fn announced(database: &TestDatabase) {
+    let connection = tokio::sync::Mutex::new(database.connect().await);
+    eventually("every write is announced", Duration::from_secs(5), async || {
+        let left = cache_journal::table.filter(cache_journal::relayed.eq(false)).count();
+        let left: i64 = left.get_result(&mut *connection.lock().await).await.unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
 }

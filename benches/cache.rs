@@ -1,0 +1,102 @@
+//! The cache core by itself: `cargo bench --bench cache`.
+//!
+//! Compare within one run; machines differ, and differ from minute to minute.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up may panic")]
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use divan::Bencher;
+use lockstep::cache::{ArgumentsHash, Cache, Json, Key, Loaded, Policy, Question, Settings, Tag, Times};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+fn main() {
+    divan::main();
+}
+
+/// A cache that is alone with its data, as one with the embedded database is.
+struct Setup {
+    runtime: Runtime,
+    cache: Arc<Cache>,
+    policy: Arc<Policy>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let settings = Settings {
+            l1: true,
+            l2: false,
+            l1_max_bytes: 4 << 30,
+            namespace: "bench".to_owned(),
+            instance: "bench".to_owned(),
+        };
+        let cache = Cache::new(settings, runtime.handle().clone(), &prometheus::Registry::new()).unwrap();
+        cache.trust_alone();
+        let hour = Duration::from_secs(3600);
+        let policy = cache.policy("bench", Times { l1: hour, l2: hour, absent: hour });
+        Self { runtime, cache, policy }
+    }
+
+    /// Reads an entry with these tags.
+    async fn read(&self, key: Key, tags: &[Tag]) -> u64 {
+        let question = Question { key, token: None };
+        let load = || async { Ok(Loaded { value: Some(Json(7_u64)), tags: vec![] }) };
+        let read = self.cache.read(&self.policy, question, || tags.to_vec(), load).await.unwrap();
+        read.value.unwrap().0
+    }
+}
+
+fn key(number: u128) -> Key {
+    Key::new("thing", Uuid::from_u128(number), 1)
+}
+
+fn tags(count: u128) -> Vec<Tag> {
+    (0..count).map(|number| Tag::new("tag", Uuid::from_u128(number))).collect()
+}
+
+/// What there is to compare with.
+#[divan::bench]
+fn plain_moka_get(bencher: Bencher<'_, '_>) {
+    let cache = moka::sync::Cache::new(1000);
+    cache.insert(key(1), Arc::new(7_u64));
+    bencher.bench(|| black_box(cache.get(&black_box(key(1)))));
+}
+
+#[divan::bench(args = [1, 3, 8, 51])]
+fn l1_hit(bencher: Bencher<'_, '_>, tag_count: u128) {
+    let (setup, tags) = (Setup::new(), tags(tag_count));
+    setup.runtime.block_on(setup.read(key(1), &tags));
+    // Polled by hand: a hit is ready at once, and a runtime's entry would be most of what is measured.
+    bencher.bench(|| {
+        let hit = std::pin::pin!(setup.read(black_box(key(1)), &tags));
+        futures_util::FutureExt::now_or_never(hit).unwrap()
+    });
+}
+
+#[divan::bench(args = [1_000, 100_000, 1_000_000])]
+fn invalidate_one_tag_among_entries(bencher: Bencher<'_, '_>, entries: u128) {
+    let setup = Setup::new();
+    let shared = [Tag::new("tag", Uuid::nil())];
+    setup.runtime.block_on(async {
+        for number in 0..entries {
+            setup.read(key(number), &shared).await;
+        }
+    });
+    bencher.bench(|| setup.runtime.block_on(setup.cache.invalidate(&shared, "bench")));
+}
+
+#[divan::bench]
+fn miss(bencher: Bencher<'_, '_>) {
+    let (setup, tags) = (Setup::new(), tags(3));
+    let mut number = 0;
+    bencher.bench_local(|| {
+        number += 1;
+        setup.runtime.block_on(setup.read(key(number), &tags))
+    });
+}
+
+#[divan::bench]
+fn hash_arguments(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| ArgumentsHash::of(&black_box((50, Some("cursor")))));
+}
