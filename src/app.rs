@@ -2,13 +2,7 @@
 //!
 //! The composition root: here, and only here, what a commit announces is connected to the cache.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix_web::http::header::HeaderValue;
 use tokio::{runtime::Handle, sync::mpsc};
@@ -67,20 +61,31 @@ pub enum BuildError {
     InstanceId(#[from] actix_web::http::header::InvalidHeaderValue),
 }
 
-/// Tasks that outlive requests. Stopping waits for them.
-#[derive(Clone, Default)]
+/// Tasks that outlive requests. They begin once the database is ready; stopping waits for their ends.
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    ready: CancellationToken,
 }
 
 impl Tasks {
+    fn new(readiness: &Readiness) -> Self {
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), ready: readiness.ready.clone() }
+    }
+
     /// Runs a task until it ends, which it has to do when it is told to stop.
     pub fn spawn<T>(&self, main: &Handle, task: impl FnOnce(CancellationToken) -> T)
     where
         T: Future<Output = ()> + Send + 'static,
     {
-        self.tracker.spawn_on(task(self.stop.child_token()), main);
+        let (stop, ready) = (self.stop.clone(), self.ready.clone());
+        let task = task(stop.clone());
+        let when_ready = async move {
+            if stop.run_until_cancelled(ready.cancelled()).await.is_some() {
+                task.await;
+            }
+        };
+        self.tracker.spawn_on(when_ready, main);
     }
 
     /// Stops all tasks and waits for their ends, though not for ever.
@@ -106,7 +111,7 @@ impl App {
         embedded_url: Option<&str>,
         main: &Handle,
     ) -> Result<(Self, Tasks), BuildError> {
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new(&config.server.instance_id)?;
         let redis =
             config.redis.url.as_deref().map(|url| Redis::new(url, config.redis.timeout)).transpose()?;
         let settings = cache::Settings {
@@ -124,7 +129,8 @@ impl App {
             (None, Some(url)) => Db::connect(url, config.database.pool_size, main.clone(), announce)?,
             (embedded, _) => Db::connect_embedded(embedded.unwrap_or_default(), main.clone(), announce)?,
         };
-        let tasks = Tasks::default();
+        let readiness = Readiness::default();
+        let tasks = Tasks::new(&readiness);
         start_tasks(&tasks, main, &cache, &db, redis, announced);
 
         let secret = match &config.auth.secret {
@@ -138,15 +144,21 @@ impl App {
             cache,
             access_tokens: AccessTokens::new(&secret, &config.auth.previous_secrets),
             passwords: PasswordHasher::new(main.clone(), cores, cores * PASSWORD_QUEUE)?,
-            cursors: CursorKey::new(&derive_key(&secret, "lockstep cursor")),
+            cursors: cursor_key(&secret, &config.auth.previous_secrets),
             metrics,
             public_url: config.server.public_url.clone(),
             served_by: HeaderValue::from_str(&config.server.instance_id)?,
             cache_status: config.cache.status,
-            readiness: Readiness::default(),
+            readiness,
         };
         Ok((app, tasks))
     }
+}
+
+fn cursor_key(secret: &[u8], previous: &[Vec<u8>]) -> CursorKey {
+    let key = |secret: &[u8]| derive_key(secret, "lockstep cursor");
+    let previous: Vec<_> = previous.iter().map(|secret| key(secret)).collect();
+    CursorKey::new(&key(secret), &previous)
 }
 
 /// Change → tags → cache, and the journal is told that it need not do the same.
@@ -173,7 +185,7 @@ fn start_tasks(
     redis: Option<Redis>,
     announced: mpsc::UnboundedReceiver<Vec<i64>>,
 ) {
-    let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache) });
+    let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache), relays: redis.is_some() });
     if let Some(redis) = redis {
         let before_use = {
             let db = db.clone();
@@ -199,7 +211,10 @@ fn start_tasks(
 
 /// Whether a balancer should send requests here.
 #[derive(Debug, Default)]
-pub struct Readiness(AtomicU8);
+pub struct Readiness {
+    ready: CancellationToken,
+    draining: CancellationToken,
+}
 
 /// A state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,20 +231,22 @@ impl Readiness {
     /// The present phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Acquire) {
-            0 => Phase::Starting,
-            1 => Phase::Ready,
-            _ => Phase::Draining,
+        if self.draining.is_cancelled() {
+            Phase::Draining
+        } else if self.ready.is_cancelled() {
+            Phase::Ready
+        } else {
+            Phase::Starting
         }
     }
 
     /// The database is reached and migrated.
     pub fn set_ready(&self) {
-        let _ = self.0.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+        self.ready.cancel();
     }
 
     /// No more requests, please.
     pub fn set_draining(&self) {
-        self.0.store(2, Ordering::Release);
+        self.draining.cancel();
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     cache::Token,
     db::Tx,
     domain::{
-        id::{SessionId, UserId, WorkspaceId},
+        id::{UserId, WorkspaceId},
         role::Role,
     },
     error::AppError,
@@ -20,8 +20,6 @@ use crate::{
 pub struct Actor {
     /// The user.
     pub user_id: UserId,
-    /// The session that the access token belongs to.
-    pub session_id: SessionId,
     /// May use the operations API.
     pub is_staff: bool,
 }

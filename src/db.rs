@@ -12,7 +12,13 @@ pub mod schema;
 pub mod seed;
 mod tx;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
@@ -26,7 +32,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::runtime::Handle;
 
 pub use self::tx::{Hooks, Reader, Tx};
-use crate::{cache::Token, domain::Change, models::journal::JournalRow};
+use crate::{cache::Token, domain::Change, models::journal::JournalRow, telemetry::in_this_request};
 
 /// What a transaction has committed.
 #[derive(Debug)]
@@ -65,6 +71,7 @@ pub struct Db {
     announce: Announce,
     /// The embedded database: one connection, which nobody else can use.
     embedded: bool,
+    reachable: Arc<AtomicBool>,
 }
 
 /// No connection, or none in time.
@@ -102,6 +109,7 @@ impl Db {
             main,
             announce,
             embedded: false,
+            reachable: Arc::new(AtomicBool::new(true)),
         })
     }
 
@@ -111,13 +119,31 @@ impl Db {
     /// When the pool cannot be built.
     pub fn connect_embedded(url: &str, main: Handle, announce: Announce) -> Result<Self, BuildError> {
         let only = build_pool(url, 1, main.clone(), false)?;
-        Ok(Self { read: only.clone(), write: only, main, announce, embedded: true })
+        Ok(Self {
+            read: only.clone(),
+            write: only,
+            main,
+            announce,
+            embedded: true,
+            reachable: Arc::new(AtomicBool::new(true)),
+        })
     }
 
     /// Nobody else can write to this database.
     #[must_use]
     pub const fn is_embedded(&self) -> bool {
         self.embedded
+    }
+
+    /// Whether whoever asked last has got an answer.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the database has answered. Told by those who ask it all the time.
+    pub(crate) fn note_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::Relaxed);
     }
 
     /// Connections of both pools: open, and idle among them.
@@ -158,7 +184,7 @@ impl Db {
         AnsiTransactionManager::begin_transaction(&mut *tx.reader.connection).await.map_err(DbError::from)?;
         match work(&mut tx).await {
             Ok(value) => {
-                let finishing = finish(tx, Arc::clone(&self.announce));
+                let finishing = in_this_request(finish(tx, Arc::clone(&self.announce)));
                 let token = match self.main.spawn(finishing).await {
                     Ok(committed) => committed?,
                     Err(stopped) => {

@@ -285,8 +285,9 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         let instance = current_request_id().map(|id| match uuid::Uuid::try_parse(&id) {
-            Ok(uuid) => uuid.urn().to_string(),
-            Err(_callers_own) => format!("urn:lockstep:request:{id}"),
+            // Only if it says the same again.
+            Ok(uuid) if uuid.to_string() == *id => uuid.urn().to_string(),
+            _ => format!("urn:lockstep:request:{id}"),
         });
         // Relative to the API, where `docs/api.md` is served in time to come; a name first of all.
         let r#type = format!("/problems/{}", code.replace('_', "-"));
@@ -319,6 +320,12 @@ impl Problem {
             _ => return None,
         };
         Some(Self::new(status, code, title))
+    }
+
+    /// What is the matter in this case.
+    #[must_use]
+    pub fn with_detail(self, detail: &str) -> Self {
+        Self { detail: Some(detail.to_owned()), ..self }
     }
 
     /// The response. Never kept by anybody.

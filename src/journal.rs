@@ -39,9 +39,9 @@ const MARK_EVERY: Duration = Duration::from_millis(100);
 const MARKS: usize = 1000;
 /// How often the journal is read when it is the bus. Several times per lease.
 const READ_EVERY: Duration = Duration::from_millis(200);
-/// How long rows are kept; those that nobody could announce, longer than any entry lives.
+/// How long rows are kept; those that nobody could announce, longer than any entry may live in L2 by its settings.
 const KEEP_MINUTES: i64 = 15;
-const KEEP_UNRELAYED_MINUTES: i64 = 24 * 60;
+const KEEP_UNRELAYED_MINUTES: i64 = 31 * 24 * 60;
 /// How long a request may be repeated under its `Idempotency-Key`.
 const KEEP_ANSWERS_HOURS: i64 = 24;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -55,12 +55,18 @@ pub struct Journal {
     pub db: Db,
     /// Who has to hear of it.
     pub cache: Arc<Cache>,
+    /// Rows are announced through Redis, and kept until they were.
+    pub relays: bool,
 }
 
 impl Journal {
     /// Announces what its writers have not, until stopped.
     pub async fn relay(&self, stop: CancellationToken) {
-        let work = || async { self.relay_once(GRACE).await.map(|count| count > 0) };
+        let work = || async {
+            let relayed = self.relay_once(GRACE).await;
+            self.db.note_reachable(relayed.is_ok());
+            relayed.map(|count| count > 0)
+        };
         repeat("relaying the journal", RELAY_EVERY, stop, work).await;
     }
 
@@ -116,7 +122,15 @@ impl Journal {
         let mut lost = false;
         loop {
             let asked = Instant::now();
-            match self.read(reading.horizon).await {
+            let read = self.read(reading.horizon).await;
+            self.db.note_reachable(read.is_ok());
+            match read {
+                Ok((horizon, _)) if reading.horizon.is_some_and(|before| horizon < before) => {
+                    // Another server, or this one restored from a backup: nothing that was read says anything about it.
+                    log::warn!(horizon; "the journal has gone back; starting anew");
+                    (reading, hearing) = (Reading::default(), None);
+                    continue;
+                }
                 Ok((horizon, rows)) => {
                     while let Ok(ids) = own.try_recv() {
                         reading.own.extend(ids);
@@ -152,7 +166,7 @@ impl Journal {
     pub async fn prune(&self, stop: CancellationToken) {
         let work = || async {
             let mut connection = self.db.journal_connection().await?;
-            let keep_unrelayed = if self.db.is_embedded() { KEEP_MINUTES } else { KEEP_UNRELAYED_MINUTES };
+            let keep_unrelayed = if self.relays { KEEP_UNRELAYED_MINUTES } else { KEEP_MINUTES };
             JournalRow::prune(&mut connection, KEEP_MINUTES, keep_unrelayed).await?;
             IdempotencyKey::prune(&mut connection, KEEP_ANSWERS_HOURS).await?;
             Ok(false)

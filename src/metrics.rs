@@ -15,12 +15,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An empty set of numbers.
+    /// The numbers of an instance, which none has been counted for yet.
     ///
     /// # Errors
     /// Never in practice: the names are distinct.
-    pub fn new() -> Result<Self> {
+    pub fn new(instance: &str) -> Result<Self> {
         let registry = Registry::new();
+        let about = Opts::new("lockstep_instance_info", "Which instance this is, and of which version.");
+        let about = IntGaugeVec::new(about, &["instance", "version"])?;
+        about.with_label_values(&[instance, env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(about))?;
         let requests = HistogramVec::new(
             HistogramOpts::new("http_server_request_duration_seconds", "How long requests took.").buckets(
                 vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],

@@ -9,7 +9,7 @@ use std::{io, net::TcpListener, sync::Arc, time::Duration};
 use actix_web::{App as ActixApp, HttpServer, middleware::from_fn, web::Data};
 use tokio::{
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use crate::{
@@ -82,28 +82,25 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     log::info!(address:% = address, instance = config.server.instance_id; "listening on http://{address}");
 
     let mut server = tokio::spawn(server);
-    let starting = start(&app, config, embedded_url.is_none(), migrate);
+    let mut signals = Signals::new()?;
     let outcome = tokio::select! {
         // Neither may die in silence.
         ended = &mut server => flatten(ended),
-        started = starting => match started {
+        started = start(&app, config, embedded_url.is_none(), migrate) => match started {
             Ok(()) => tokio::select! {
                 ended = &mut server => flatten(ended),
-                waited = stop_signal() => match waited {
-                    Ok(in_a_hurry) => {
-                        app.readiness.set_draining();
-                        if !in_a_hurry {
-                            tokio::time::sleep(NOTICE).await;
-                        }
-                        handle.stop(true).await;
-                        flatten(server.await)
+                in_a_hurry = signals.stop() => {
+                    app.readiness.set_draining();
+                    if !in_a_hurry {
+                        tokio::time::sleep(NOTICE).await;
                     }
-                    Err(err) => Err(err.into()),
-                },
+                    handle.stop(true).await;
+                    flatten(server.await)
+                }
             },
             Err(err) => Err(err),
         },
-        waited = stop_signal() => waited.map(drop).map_err(ServeError::from),
+        _ = signals.stop() => Ok(()),
     };
     tasks.stop().await;
     log::info!("stopped");
@@ -117,26 +114,20 @@ async fn start(app: &App, config: &Config, wait_for_server: bool, migrate: bool)
         loop {
             let url = url.clone();
             // Blocking connections, which must not be used on a thread of the runtime.
-            let reached = tokio::task::spawn_blocking(move || {
-                let pool = maintenance::open(&url, 1)?;
-                if migrate { maintenance::migrate_up(&pool) } else { Ok(Vec::new()) }
-            });
-            match reached.await.map_err(io::Error::other)? {
-                Ok(versions) => {
-                    for version in versions {
-                        log::info!(version = version; "migrated");
-                    }
-                    break;
+            let prepared = tokio::task::spawn_blocking(move || prepare(&url, migrate));
+            match prepared.await.map_err(io::Error::other)? {
+                Ok(true) => break,
+                Ok(false) if !complained => {
+                    log::warn!("migrations are missing; waiting for somebody to apply them")
                 }
-                Err(MaintenanceError::Connect(err)) => {
-                    if !complained {
-                        log::warn!("error.chain":% = Chain(&err); "PostgreSQL cannot be reached (DATABASE_URL); trying on");
-                    }
-                    complained = true;
-                    tokio::time::sleep(RETRY).await;
+                Err(err @ MaintenanceError::Unreachable(_)) if !complained => {
+                    log::warn!("error.chain":% = Chain(&err); "waiting for PostgreSQL");
                 }
+                Ok(false) | Err(MaintenanceError::Unreachable(_)) => {}
                 Err(err) => return Err(err.into()),
             }
+            complained = true;
+            tokio::time::sleep(RETRY).await;
         }
     }
     app.readiness.set_ready();
@@ -144,13 +135,35 @@ async fn start(app: &App, config: &Config, wait_for_server: bool, migrate: bool)
     Ok(())
 }
 
-/// Waits for SIGTERM, or for SIGINT from somebody at a keyboard, who is in a hurry.
-async fn stop_signal() -> io::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(false),
-        _ = interrupt.recv() => Ok(true),
+/// Applies what is missing, or only looks. Returns whether the schema is there.
+fn prepare(url: &str, migrate: bool) -> Result<bool, MaintenanceError> {
+    let pool = maintenance::open(url, 1)?;
+    if !migrate {
+        return Ok(maintenance::status(&pool)?.iter().all(|(_, applied)| *applied));
+    }
+    for version in maintenance::migrate_up(&pool)? {
+        log::info!(version = version; "migrated");
+    }
+    Ok(true)
+}
+
+/// The signals that end the service.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for SIGTERM, or for SIGINT from somebody at a keyboard, who is in a hurry: `true`.
+    async fn stop(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => false,
+            _ = self.interrupt.recv() => true,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
-use log::SetLoggerError;
+use log::{LevelFilter, SetLoggerError};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -30,6 +30,8 @@ fn builder(config: &LogConfig) -> env_logger::Builder {
         LogFormat::Json => line::json,
     };
     let mut builder = env_logger::Builder::new();
+    // Anybody who sends garbage would make it log an error. A filter that names it wins.
+    builder.filter_module("actix_http", LevelFilter::Off);
     builder.parse_filters(&config.filter).format(move |out, record| {
         let time = out.timestamp_millis();
         let line = REQUEST_ID
@@ -41,9 +43,20 @@ fn builder(config: &LogConfig) -> env_logger::Builder {
 }
 
 /// Runs a future under a request id, which every line logged within it then carries. Spawned
-/// tasks do not inherit it: give them [`current_request_id`] and wrap them again.
+/// tasks do not inherit it: see [`in_this_request`].
 pub fn with_request_id<F: Future>(id: Arc<str>, future: F) -> impl Future<Output = F::Output> {
     REQUEST_ID.scope(id, future)
+}
+
+/// Wraps a future that is to be spawned, so that its lines carry the id of the present request.
+pub fn in_this_request<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let id = current_request_id();
+    async move {
+        match id {
+            Some(id) => with_request_id(id, future).await,
+            None => future.await,
+        }
+    }
 }
 
 /// The id of the request that is being served, if one is.

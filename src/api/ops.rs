@@ -2,13 +2,16 @@
 
 use actix_web::{
     HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
     web::Data,
 };
 
 use crate::{
     app::{App, Phase},
-    error::AppError,
+    error::{AppError, Problem},
 };
 
 /// The process answers. Depends on nothing.
@@ -19,16 +22,23 @@ pub(super) async fn livez() -> HttpResponse {
         .body("ok\n")
 }
 
-/// Whether a balancer should send requests here. Not asked again of the database once it was reached: cached reads go on
-/// without it, and all instances would leave at once.
+/// Whether a balancer should send requests here. Not refused when a store goes away later: cached reads go on without
+/// it, and all instances would leave at once.
 pub(super) async fn readyz(app: Data<App>) -> HttpResponse {
-    let (mut response, body) = match app.readiness.phase() {
-        Phase::Starting => (HttpResponse::ServiceUnavailable(), "starting\n"),
-        Phase::Draining => (HttpResponse::ServiceUnavailable(), "draining\n"),
-        Phase::Ready if app.cache.is_degraded() => (HttpResponse::Ok(), "degraded\n"),
-        Phase::Ready => (HttpResponse::Ok(), "ok\n"),
+    let not_ready = |detail| {
+        let (code, title) = ("unavailable", "Not ready");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title).with_detail(detail).respond()
     };
-    response.insert_header((CACHE_CONTROL, "no-store")).insert_header((CONTENT_TYPE, "text/plain")).body(body)
+    let body = match app.readiness.phase() {
+        Phase::Starting => return not_ready("starting"),
+        Phase::Draining => return not_ready("draining"),
+        Phase::Ready if app.cache.is_degraded() || !app.db.is_reachable() => "degraded\n",
+        Phase::Ready => "ok\n",
+    };
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_TYPE, "text/plain"))
+        .body(body)
 }
 
 pub(super) async fn metrics(app: Data<App>) -> Result<HttpResponse, AppError> {

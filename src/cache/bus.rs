@@ -88,12 +88,17 @@ impl Lost {
 impl Bus {
     /// Keeps the cache's trust until stopped. To be run on the main runtime.
     pub async fn run(self, stop: CancellationToken) {
-        let mut retry = FIRST_RETRY;
+        let (mut retry, mut first) = (FIRST_RETRY, true);
         loop {
             let begun = Instant::now();
             let Some(lost) = stop.run_until_cancelled(self.session()).await else { return };
-            self.cache.distrust(&self.cache.trust.generation(), lost.cause());
-            log::warn!("error.chain":% = Chain(&lost); "cache bus lost; reconnecting");
+            let generation = self.cache.trust.generation();
+            let had_trust = !matches!(generation.source, Source::Untrusted);
+            self.cache.distrust(&generation, lost.cause());
+            // Once per outage.
+            let level = if had_trust || first { log::Level::Warn } else { log::Level::Debug };
+            first = false;
+            log::log!(level, "error.chain":% = Chain(&lost); "cache bus lost; reconnecting");
             if begun.elapsed() > LONGEST_RETRY {
                 retry = FIRST_RETRY;
             }

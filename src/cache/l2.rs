@@ -62,8 +62,8 @@ impl Names {
     }
 }
 
-/// How long a tag's version is kept after it was last written or depended on. Longer than any entry lives, which
-/// saves misses; correctness does not depend on it.
+/// How long a tag's version is kept after it was last written or depended on. Longer than entries live unless the
+/// settings say otherwise, which saves misses; correctness does not depend on it.
 const VERSION_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);

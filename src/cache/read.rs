@@ -24,6 +24,7 @@ use super::{
     token::Token,
     trust::{Generation, Interest, Required, Source, Stamp, Verdict},
 };
+use crate::telemetry::in_this_request;
 
 /// Longest that a load may take.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -162,7 +163,7 @@ impl Cache {
                         generation,
                         status: Status::new(l1),
                     };
-                    self.main.spawn(trip.fly(leader, interest, load));
+                    self.main.spawn(in_this_request(trip.fly(leader, interest, load)));
                     let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;
                     return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Cache,
     key::Tag,
+    l2::{Link, LinkError},
     token::Token,
     trust::{Generation, Source},
 };
@@ -39,10 +40,7 @@ impl Cache {
 
     async fn invalidate_in(&self, generation: &Arc<Generation>, tags: &[Tag]) -> Invalidated {
         match &generation.source {
-            Source::Shared(link) if tags.is_empty() => {
-                Invalidated { token: Token::new(link.epoch(), generation.applied()), announced: true }
-            }
-            Source::Shared(link) => match link.bump(tags, |at, part| generation.hear_own(at, part)).await {
+            Source::Shared(link) => match announce(link, generation, tags).await {
                 Ok(sequence) => Invalidated { token: Token::new(link.epoch(), sequence), announced: true },
                 Err(err) => {
                     log::warn!("error.chain":% = crate::telemetry::Chain(&err);
@@ -64,8 +62,11 @@ impl Cache {
         }
     }
 
-    /// Gives up all of L1.
+    /// Gives up all of L1, if it was trusted until now.
     pub(super) fn distrust(&self, lost: &Generation, cause: &str) {
+        if matches!(lost.source, Source::Untrusted) {
+            return;
+        }
         self.stats.distrusts.with_label_values(&[cause]).inc();
         self.trust.distrust(lost);
     }
@@ -76,5 +77,15 @@ impl Cache {
             Source::Shared(_) => self.invalidate(tags, "relay").await.announced,
             Source::Local | Source::Untrusted => false,
         }
+    }
+}
+
+/// The sequence of the invalidation. Of none at all: the present one, so that the token covers what others have
+/// acknowledged, which the answer may show.
+async fn announce(link: &Link, generation: &Generation, tags: &[Tag]) -> Result<u64, LinkError> {
+    if tags.is_empty() {
+        link.poll().await
+    } else {
+        link.bump(tags, |at, part| generation.hear_own(at, part)).await
     }
 }

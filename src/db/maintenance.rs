@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use diesel::{
-    Connection, RunQueryDsl,
+    Connection as _, RunQueryDsl,
     migration::{Migration, MigrationSource, MigrationVersion},
     pg::Pg,
     r2d2::{ConnectionManager, Pool, PooledConnection},
@@ -25,9 +25,12 @@ pub type BlockingPool = Pool<ConnectionManager<BlockingConnection>>;
 /// Why a maintenance command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MaintenanceError {
-    /// No connection in time.
+    /// The server cannot be reached.
     #[error("the database cannot be reached (DATABASE_URL)")]
-    Connect(#[from] r2d2::Error),
+    Unreachable(#[from] diesel::ConnectionError),
+    /// No connection in time.
+    #[error("no database connection became free")]
+    Busy(#[from] r2d2::Error),
     /// A statement failed.
     #[error("a statement failed")]
     Query(#[from] diesel::result::Error),
@@ -39,8 +42,10 @@ pub enum MaintenanceError {
 /// Opens a pool of at most `size` connections.
 ///
 /// # Errors
-/// When the database cannot be reached within 10 s.
+/// When the database cannot be reached.
 pub fn open(url: &str, size: u32) -> Result<BlockingPool, MaintenanceError> {
+    // The pool would try for a long time, and not say why in vain.
+    drop(BlockingConnection::establish(url)?);
     // Not `connect_timeout` in the URL: the driver's runtime under the wrapper has no timer.
     let pool = Pool::builder().max_size(size).connection_timeout(Duration::from_secs(10));
     Ok(pool.build(ConnectionManager::new(url))?)
@@ -106,13 +111,4 @@ fn alone<T>(
     let outcome = work(connection);
     sql_query(format!("SELECT pg_advisory_unlock({LOCK})")).execute(connection)?;
     outcome
-}
-
-/// Whether the wrapper's connection answers.
-///
-/// # Errors
-/// When it does not.
-pub fn ping(pool: &BlockingPool) -> Result<(), MaintenanceError> {
-    pool.get()?.transaction(|connection| sql_query("SELECT 1").execute(connection).map(drop))?;
-    Ok(())
 }

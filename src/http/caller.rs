@@ -44,14 +44,19 @@ impl FromRequest for Caller {
 
 async fn sign_in(app: &App, access_token: &str, token: Option<&Token>) -> Result<Actor, AppError> {
     let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
-    let claims = app.access_tokens.verify(access_token).map_err(|_reason_is_not_told| invalid())?;
+    let claims = app.access_tokens.verify(access_token).map_err(|reason| {
+        // Told to the operator, not to the caller.
+        app.metrics.sign_in_failed(reason.reason());
+        invalid()
+    })?;
     // Fails closed: whoever cannot be checked is not let in.
     let state = app.queries.get(SignInStateOf(claims.sub), token).await?.value.ok_or_else(invalid)?;
     let state = &state.0;
     if !state.is_active || claims.epoch < state.token_epoch || state.ended_sessions.contains(&claims.sid) {
+        app.metrics.sign_in_failed("revoked");
         return Err(invalid());
     }
-    Ok(Actor { user_id: claims.sub, session_id: claims.sid, is_staff: state.is_staff })
+    Ok(Actor { user_id: claims.sub, is_staff: state.is_staff })
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {

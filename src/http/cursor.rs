@@ -28,9 +28,15 @@ impl Scope {
     }
 }
 
-/// Signs cursors and checks them.
+/// Signs cursors and checks them. Clones share the keys.
 #[derive(Clone)]
-pub struct CursorKey(Arc<Hmac<Sha256>>);
+pub struct CursorKey(Arc<Keys>);
+
+struct Keys {
+    present: Hmac<Sha256>,
+    /// Cursors signed with these are in use, and in cached pages, while a secret is replaced.
+    previous: Vec<Hmac<Sha256>>,
+}
 
 impl std::fmt::Debug for CursorKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,11 +50,10 @@ impl std::fmt::Debug for CursorKey {
 pub struct InvalidCursor;
 
 impl CursorKey {
-    /// A key of 32 bytes that serves nothing else.
+    /// Keys of 32 bytes that serve nothing else: the one that signs, and earlier ones.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
-    pub fn new(key: &[u8; 32]) -> Self {
-        Self(Arc::new(Hmac::new_from_slice(key).expect("a key of 32 bytes")))
+    pub fn new(present: &[u8; 32], previous: &[[u8; 32]]) -> Self {
+        Self(Arc::new(Keys { present: hmac(present), previous: previous.iter().map(hmac).collect() }))
     }
 
     /// The cursor for a position.
@@ -57,7 +62,7 @@ impl CursorKey {
         let mut bytes = vec![FORMAT];
         // Positions are ids and times, which always have a JSON form.
         let _ = serde_json::to_writer(&mut bytes, position);
-        let mac = self.mac(scope, &bytes).finalize().into_bytes();
+        let mac = over(&self.0.present, scope, &bytes).finalize().into_bytes();
         bytes.extend(mac.iter().take(MAC_BYTES));
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -69,17 +74,25 @@ impl CursorKey {
     pub fn verify<T: DeserializeOwned>(&self, scope: Scope, cursor: &str) -> Result<T, InvalidCursor> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_garbage| InvalidCursor)?;
         let (signed, mac) = bytes.split_last_chunk::<MAC_BYTES>().ok_or(InvalidCursor)?;
-        self.mac(scope, signed).verify_truncated_left(mac).map_err(|_forged| InvalidCursor)?;
+        let mut keys = std::iter::once(&self.0.present).chain(&self.0.previous);
+        if !keys.any(|key| over(key, scope, signed).verify_truncated_left(mac).is_ok()) {
+            return Err(InvalidCursor);
+        }
         match signed {
             [FORMAT, position @ ..] => serde_json::from_slice(position).map_err(|_other_type| InvalidCursor),
             _ => Err(InvalidCursor),
         }
     }
+}
 
-    fn mac(&self, scope: Scope, signed: &[u8]) -> Hmac<Sha256> {
-        let mac = Hmac::clone(&self.0).chain_update(scope.list).chain_update([0]);
-        mac.chain_update(scope.of.as_bytes()).chain_update(signed)
-    }
+#[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("a key of 32 bytes")
+}
+
+fn over(key: &Hmac<Sha256>, scope: Scope, signed: &[u8]) -> Hmac<Sha256> {
+    let mac = key.clone().chain_update(scope.list).chain_update([0]);
+    mac.chain_update(scope.of.as_bytes()).chain_update(signed)
 }
 
 #[cfg(test)]
@@ -90,17 +103,23 @@ mod tests {
 
     #[test]
     fn a_cursor_brings_back_the_position_it_was_made_from() {
-        let key = CursorKey::new(&[7; 32]);
+        let key = CursorKey::new(&[7; 32], &[]);
         assert_eq!(key.verify(SCOPE, &key.sign(SCOPE, &(5, "x"))), Ok((5, "x".to_owned())));
     }
 
     #[test]
+    fn cursors_outlive_the_key_that_signed_them() {
+        let cursor = CursorKey::new(&[7; 32], &[]).sign(SCOPE, &5);
+        assert_eq!(CursorKey::new(&[8; 32], &[[7; 32]]).verify(SCOPE, &cursor), Ok(5));
+    }
+
+    #[test]
     fn a_cursor_of_another_list_key_or_with_a_changed_byte_is_refused() {
-        let key = CursorKey::new(&[7; 32]);
+        let key = CursorKey::new(&[7; 32], &[]);
         let cursor = key.sign(SCOPE, &5);
         assert_eq!(key.verify::<i32>(Scope::new("workspaces", Uuid::nil()), &cursor), Err(InvalidCursor));
         assert_eq!(key.verify::<i32>(Scope::new("members", Uuid::max()), &cursor), Err(InvalidCursor));
-        assert_eq!(CursorKey::new(&[8; 32]).verify::<i32>(SCOPE, &cursor), Err(InvalidCursor));
+        assert_eq!(CursorKey::new(&[8; 32], &[]).verify::<i32>(SCOPE, &cursor), Err(InvalidCursor));
         for index in 0..cursor.len() {
             let mut changed = cursor.clone().into_bytes();
             changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };

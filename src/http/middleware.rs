@@ -1,10 +1,13 @@
 //! What surrounds every request: its id, its line in the access log, its numbers, and the form of what Actix answers
 //! by itself.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
-    Error,
+    Error, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -14,9 +17,10 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
+use log::Level;
 use uuid::Uuid;
 
-use crate::{app::App, error::Problem, telemetry};
+use crate::{app::App, cache::Status, error::Problem, telemetry};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
@@ -81,12 +85,7 @@ fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
     if let Some(app) = app {
         app.metrics.request(method, route, status.as_u16(), elapsed);
     }
-    let cache = response.headers().get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or("-");
-    let level = if status >= StatusCode::INTERNAL_SERVER_ERROR { log::Level::Warn } else { log::Level::Info };
-    log::log!(target: "lockstep::access", level,
-        method, route, status = status.as_u16(),
-        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), cache; "request");
-
+    log_access(request, response.response(), route, elapsed);
     let served_by = app.map(|app| app.served_by.clone());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -96,4 +95,16 @@ fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
     if let Some(served_by) = served_by {
         headers.insert(SERVED_BY, served_by);
     }
+}
+
+fn log_access(request: &HttpRequest, response: &HttpResponse, route: &str, elapsed: Duration) {
+    let status = response.status();
+    let level = if status >= StatusCode::INTERNAL_SERVER_ERROR { Level::Warn } else { Level::Info };
+    if !log::log_enabled!(target: "lockstep::access", level) {
+        return;
+    }
+    let cache = response.extensions().get::<Status>().map(ToString::to_string).unwrap_or_default();
+    log::log!(target: "lockstep::access", level,
+        method = request.method().as_str(), route, status = status.as_u16(),
+        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), cache = cache.as_str(); "request");
 }

@@ -140,12 +140,6 @@ impl User {
         tx.save(statement.returning(Self::as_returning())).await
     }
 
-    /// Lets a user use the operations API, or no longer.
-    pub async fn set_staff(tx: &mut Tx, email: &str, is_staff: bool) -> QueryResult<Option<Self>> {
-        let user = users::table.filter(users::email.eq(email));
-        tx.save(diesel::update(user).set(users::is_staff.eq(is_staff)).returning(Self::as_returning())).await
-    }
-
     /// The name to show.
     #[must_use]
     pub fn shown_name(&self) -> &str {
