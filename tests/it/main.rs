@@ -9,6 +9,7 @@ mod support;
 
 mod auth;
 mod cache;
+mod cluster;
 mod coherence;
 mod database;
 #[cfg(feature = "embedded")]
