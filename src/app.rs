@@ -185,7 +185,7 @@ fn start_tasks(
     redis: Option<Redis>,
     announced: mpsc::UnboundedReceiver<Vec<i64>>,
 ) {
-    let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache), relays: redis.is_some() });
+    let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache) });
     if let Some(redis) = redis {
         let before_use = {
             let db = db.clone();
@@ -195,7 +195,7 @@ fn start_tasks(
             });
             before_use
         };
-        let bus = Bus { cache: Arc::clone(cache), redis, before_use };
+        let bus = Bus::new(Arc::clone(cache), redis, before_use);
         tasks.spawn(main, |stop| bus.run(stop));
         let (relaying, marking) = (Arc::clone(&journal), Arc::clone(&journal));
         tasks.spawn(main, |stop| async move { relaying.relay(stop).await });

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use diesel::{ConnectionError, ConnectionResult};
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
 use diesel_async::{
     AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
     pooled_connection::{
@@ -67,6 +67,7 @@ impl<T> Written<T> {
 pub struct Db {
     read: Pool<AsyncPgConnection>,
     write: Pool<AsyncPgConnection>,
+    journal: Pool<AsyncPgConnection>,
     main: Handle,
     announce: Announce,
     /// The embedded database: one connection, which nobody else can use.
@@ -85,18 +86,20 @@ pub enum Unavailable {
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Connections for the journal, beside those for requests.
+const JOURNAL_CONNECTIONS: usize = 2;
+/// Longest that the journal's statements may take at once.
+const JOURNAL: Duration = Duration::from_secs(2);
 /// Longest wait for a connection.
 const CHECKOUT: Duration = Duration::from_secs(5);
-
-/// More changes than this are announced as "everything", as in the journal.
-const MANY: usize = 1000;
 
 /// Bounds for a statement, a wait for a lock, and a transaction whose request has gone.
 const LIMITS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
     SET idle_in_transaction_session_timeout = '15s'; SET timezone = 'UTC';";
 
 impl Db {
-    /// Pools for a server; connects when first used. `size` connections in all (two at least), half of which can only read.
+    /// Pools for a server; connects when first used. `size` connections for requests (two at least), half of which can
+    /// only read, and two for the journal.
     ///
     /// # Errors
     /// When the pools cannot be built.
@@ -106,6 +109,7 @@ impl Db {
         Ok(Self {
             read: build_pool(url, read, main.clone(), true)?,
             write: build_pool(url, write, main.clone(), false)?,
+            journal: build_pool(url, JOURNAL_CONNECTIONS, main.clone(), false)?,
             main,
             announce,
             embedded: false,
@@ -121,7 +125,8 @@ impl Db {
         let only = build_pool(url, 1, main.clone(), false)?;
         Ok(Self {
             read: only.clone(),
-            write: only,
+            write: only.clone(),
+            journal: only,
             main,
             announce,
             embedded: true,
@@ -201,9 +206,21 @@ impl Db {
         }
     }
 
-    /// A connection for the journal's own statements, which change nothing that is cached.
-    pub(crate) async fn journal_connection(&self) -> Result<Object<AsyncPgConnection>, DbError> {
-        Ok(check_out(&self.write).await?)
+    /// Runs statements of the journal, which change nothing that is cached, on connections that requests cannot take
+    /// away. What takes too long is given up together with its connection.
+    pub(crate) async fn journal<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> QueryResult<T>,
+    ) -> Result<T, DbError> {
+        let mut connection = check_out(&self.journal).await?;
+        match tokio::time::timeout(JOURNAL, work(&mut connection)).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_elapsed) => {
+                // It may be half open, and would hang again.
+                drop(Object::take(connection));
+                Err(Unavailable::Busy.into())
+            }
+        }
     }
 }
 
@@ -216,14 +233,12 @@ async fn finish(mut tx: Tx, announce: Announce) -> Result<Token, DbError> {
     changes.extend(recorded.iter().flat_map(|row| &row.changes));
     changes.sort_unstable();
     changes.dedup();
-    if changes.len() > MANY {
-        changes = vec![Change::Everything];
-    }
     let outcome = AnsiTransactionManager::commit_transaction(connection).await;
     // Given back before the announcement: no connection is held over the round trip to Redis.
     drop(tx.reader);
-    // A commit whose answer was lost may have happened.
-    let journal_ids = recorded.iter().map(|row| row.id).collect();
+    // A commit whose answer was lost may have happened, or may still happen after this: announced now, and left to the
+    // relay for then.
+    let journal_ids = if outcome.is_ok() { recorded.iter().map(|row| row.id).collect() } else { Vec::new() };
     let token = announce(Committed { changes, journal_ids }).await;
     outcome?;
     Ok(token)

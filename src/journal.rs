@@ -10,7 +10,7 @@
 //! It never keeps a connection while it waits.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,14 +22,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::{Cache, Tag, l2::Link},
     db::{Db, DbError},
-    domain::Change,
-    models::{idempotency_keys::IdempotencyKey, journal::JournalRow},
+    models::{
+        idempotency_keys::IdempotencyKey,
+        journal::{JournalRow, Snapshot},
+    },
     queries::tags::tags_of_all,
     telemetry::Chain,
 };
 
 /// How long a writer has to announce its own rows.
 const GRACE: Duration = Duration::from_millis(300);
+/// A row that was claimed and is still not announced after this is announced by everybody.
+const OVERDUE: Duration = Duration::from_millis(800);
+/// How long a reader of the journal remembers which rows it has written itself.
+const OWN: Duration = Duration::from_secs(60);
 /// How often rows that are due are looked for.
 const RELAY_EVERY: Duration = Duration::from_millis(250);
 /// Rows that are claimed at once.
@@ -39,9 +45,9 @@ const MARK_EVERY: Duration = Duration::from_millis(100);
 const MARKS: usize = 1000;
 /// How often the journal is read when it is the bus. Several times per lease.
 const READ_EVERY: Duration = Duration::from_millis(200);
-/// How long rows are kept; those that nobody could announce, longer than any entry may live in L2 by its settings.
+/// How long rows are kept; those that nobody could announce, for longer than an outage of Redis lasts.
 const KEEP_MINUTES: i64 = 15;
-const KEEP_UNRELAYED_MINUTES: i64 = 31 * 24 * 60;
+const KEEP_UNRELAYED_MINUTES: i64 = 24 * 60;
 /// How long a request may be repeated under its `Idempotency-Key`.
 const KEEP_ANSWERS_HOURS: i64 = 24;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -55,15 +61,13 @@ pub struct Journal {
     pub db: Db,
     /// Who has to hear of it.
     pub cache: Arc<Cache>,
-    /// Rows are announced through Redis, and kept until they were.
-    pub relays: bool,
 }
 
 impl Journal {
     /// Announces what its writers have not, until stopped.
     pub async fn relay(&self, stop: CancellationToken) {
         let work = || async {
-            let relayed = self.relay_once(GRACE).await;
+            let relayed = self.relay_once().await;
             self.db.note_reachable(relayed.is_ok());
             relayed.map(|count| count > 0)
         };
@@ -74,8 +78,31 @@ impl Journal {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn relay_once(&self, grace: Duration) -> Result<usize, DbError> {
-        relay_rows(&self.db, grace, async |tags| self.cache.relay(tags).await).await
+    async fn relay_once(&self) -> Result<usize, DbError> {
+        if !self.cache.can_relay() {
+            // It stays asked whether the database is there.
+            self.db.journal(async |db| JournalRow::list_due(db, 0, 0).await).await?;
+            return Ok(0);
+        }
+        let claimed = self.db.journal(async |db| {
+            AnsiTransactionManager::begin_transaction(db).await?;
+            let rows = JournalRow::claim(db, milliseconds(GRACE), CLAIM).await?;
+            if !rows.is_empty() && self.cache.relay(&tags_of_rows(&rows)).await {
+                JournalRow::mark(db, &ids(&rows)).await?;
+                AnsiTransactionManager::commit_transaction(db).await?;
+                return Ok(rows.len());
+            }
+            AnsiTransactionManager::rollback_transaction(db).await?;
+            Ok(0)
+        });
+        let claimed = claimed.await?;
+        // Whoever has claimed these does not get on with it: he may be paused.
+        let overdue =
+            self.db.journal(async |db| JournalRow::list_due(db, milliseconds(OVERDUE), CLAIM).await).await?;
+        if !overdue.is_empty() && self.cache.relay(&tags_of_rows(&overdue)).await {
+            self.db.journal(async |db| JournalRow::mark(db, &ids(&overdue)).await).await?;
+        }
+        Ok(claimed)
     }
 
     /// Writes the marks that arrive, until stopped.
@@ -105,10 +132,7 @@ impl Journal {
         if ids.is_empty() {
             return;
         }
-        let marked = async {
-            let mut connection = self.db.journal_connection().await?;
-            Ok::<_, DbError>(JournalRow::mark(&mut connection, ids).await?)
-        };
+        let marked = self.db.journal(async |db| JournalRow::mark(db, ids).await);
         if let Err(err) = marked.await {
             log::warn!("error.chain":% = Chain(&err); "journal rows were not marked; the relay will announce them again");
         }
@@ -117,25 +141,29 @@ impl Journal {
     /// Hears of every change by reading the journal, until stopped. `own`: rows that this process has heard of by
     /// writing them.
     pub async fn listen(&self, mut own: mpsc::UnboundedReceiver<Vec<i64>>, stop: CancellationToken) {
-        let mut reading = Reading::default();
+        let mut seen: Option<Snapshot> = None;
+        let mut written = HashMap::new();
         let mut hearing = None;
         let mut lost = false;
         loop {
             let asked = Instant::now();
-            let read = self.read(reading.horizon).await;
+            let read = self.db.journal(async |db| JournalRow::list_since(db, seen.as_ref()).await).await;
             self.db.note_reachable(read.is_ok());
             match read {
-                Ok((horizon, _)) if reading.horizon.is_some_and(|before| horizon < before) => {
-                    // Another server, or this one restored from a backup: nothing that was read says anything about it.
-                    log::warn!(horizon; "the journal has gone back; starting anew");
-                    (reading, hearing) = (Reading::default(), None);
+                Ok((present, _)) if seen.as_ref().is_some_and(|seen| present.horizon < seen.horizon) => {
+                    // Another server, or this one restored from a backup: what was read says nothing about it.
+                    log::warn!(horizon = present.horizon; "the journal has gone back; starting anew");
+                    (seen, hearing) = (None, None);
                     continue;
                 }
-                Ok((horizon, rows)) => {
+                Ok((present, rows)) => {
                     while let Ok(ids) = own.try_recv() {
-                        reading.own.extend(ids);
+                        written.extend(ids.into_iter().map(|id| (id, asked)));
                     }
-                    let changes = reading.news(horizon, &rows);
+                    let news = rows.iter().filter(|row| !written.contains_key(&row.id));
+                    let changes: Vec<_> = news.flat_map(|row| row.changes.clone()).collect();
+                    written.retain(|_, heard| heard.elapsed() < OWN);
+                    seen = Some(present);
                     // Begun after the first reading: what is loaded from now on has seen all that came before it.
                     let hearing = hearing.get_or_insert_with(|| self.cache.trust_journal());
                     if !changes.is_empty() {
@@ -156,95 +184,49 @@ impl Journal {
         }
     }
 
-    async fn read(&self, horizon: Option<i64>) -> Result<(i64, Vec<JournalRow>), DbError> {
-        let mut connection = self.db.journal_connection().await?;
-        // No transaction has the highest number: the first reading finds the horizon only.
-        Ok(JournalRow::list_since(&mut connection, horizon.unwrap_or(i64::MAX)).await?)
-    }
-
     /// Deletes old rows, and old answers to repeated requests, until stopped.
     pub async fn prune(&self, stop: CancellationToken) {
         let work = || async {
-            let mut connection = self.db.journal_connection().await?;
-            let keep_unrelayed = if self.relays { KEEP_UNRELAYED_MINUTES } else { KEEP_MINUTES };
-            JournalRow::prune(&mut connection, KEEP_MINUTES, keep_unrelayed).await?;
-            IdempotencyKey::prune(&mut connection, KEEP_ANSWERS_HOURS).await?;
+            // An embedded database has no others who would have to hear of it.
+            let keep_unrelayed = if self.db.is_embedded() { KEEP_MINUTES } else { KEEP_UNRELAYED_MINUTES };
+            self.db.journal(async |db| JournalRow::prune(db, KEEP_MINUTES, keep_unrelayed).await).await?;
+            self.db.journal(async |db| IdempotencyKey::prune(db, KEEP_ANSWERS_HOURS).await).await?;
             Ok(false)
         };
         repeat("pruning", PRUNE_EVERY, stop, work).await;
     }
 }
 
-/// How far the journal has been read.
-#[derive(Default)]
-struct Reading {
-    /// Every transaction below this number has been read. `None`: nothing has.
-    horizon: Option<i64>,
-    /// Rows above the horizon that were read; they are found again until it has passed them.
-    seen: HashSet<i64>,
-    /// Rows that this process has written and heard of then; forgotten once they are seen.
-    own: HashSet<i64>,
-}
-
-impl Reading {
-    /// Changes that were not heard of before.
-    fn news(&mut self, horizon: i64, rows: &[JournalRow]) -> Vec<Change> {
-        let is_new = |row: &&JournalRow| !self.seen.contains(&row.id) && !self.own.contains(&row.id);
-        let changes = rows.iter().filter(is_new).flat_map(|row| row.changes.clone()).collect();
-        self.seen = rows.iter().map(|row| row.id).collect();
-        self.own.retain(|id| !self.seen.contains(id));
-        self.horizon = Some(horizon);
-        changes
-    }
-}
-
-/// Announces through a connection that is not in use yet what could not be announced before.
+/// Announces through a connection that is not in use yet what could not be announced before, whoever has claimed it.
 ///
 /// # Errors
 /// When the database does not answer, or Redis does not confirm.
 pub async fn relay_before_use(db: &Db, link: &Link) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     loop {
-        let mut failure = None;
-        let relayed = relay_rows(db, Duration::ZERO, async |tags: &[Tag]| match link.announce(tags).await {
-            Ok(()) => true,
-            Err(err) => {
-                failure = Some(err);
-                false
-            }
-        });
-        let relayed = relayed.await?;
-        if let Some(err) = failure {
-            return Err(err.into());
+        let rows = db.journal(async |db| JournalRow::list_due(db, 0, CLAIM).await).await?;
+        if rows.is_empty() {
+            return Ok(());
         }
-        if relayed < usize::try_from(CLAIM).unwrap_or(usize::MAX) {
+        link.announce(&tags_of_rows(&rows)).await?;
+        let marked = db.journal(async |db| JournalRow::mark(db, &ids(&rows)).await).await?;
+        if marked < rows.len() || i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM) {
+            // The rest is being marked by others; it was announced here too.
             return Ok(());
         }
     }
 }
 
-/// Claims rows, has them announced, and marks them if they were.
-async fn relay_rows(
-    db: &Db,
-    grace: Duration,
-    announce: impl AsyncFnOnce(&[Tag]) -> bool,
-) -> Result<usize, DbError> {
-    let mut connection = db.journal_connection().await?;
-    AnsiTransactionManager::begin_transaction(&mut *connection).await?;
-    let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-    let rows = JournalRow::claim(&mut connection, grace_ms, CLAIM).await?;
-    if rows.is_empty() {
-        AnsiTransactionManager::rollback_transaction(&mut *connection).await?;
-        return Ok(0);
-    }
+fn tags_of_rows(rows: &[JournalRow]) -> Vec<Tag> {
     let changes: Vec<_> = rows.iter().flat_map(|row| row.changes.clone()).collect();
-    if !announce(&tags_of_all(&changes)).await {
-        AnsiTransactionManager::rollback_transaction(&mut *connection).await?;
-        return Ok(0);
-    }
-    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    JournalRow::mark(&mut connection, &ids).await?;
-    AnsiTransactionManager::commit_transaction(&mut *connection).await?;
-    Ok(ids.len())
+    tags_of_all(&changes)
+}
+
+fn ids(rows: &[JournalRow]) -> Vec<i64> {
+    rows.iter().map(|row| row.id).collect()
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Does something again and again; at once when it says that there is more. Complains once per outage.

@@ -11,7 +11,10 @@
 use std::{
     pin::pin,
     str,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -45,11 +48,13 @@ pub type BeforeUse = Box<
 /// The bus of all instances.
 pub struct Bus {
     /// Whose trust it keeps.
-    pub cache: Arc<Cache>,
+    cache: Arc<Cache>,
     /// Where it listens.
-    pub redis: Redis,
+    redis: Redis,
     /// Run on every new connection.
-    pub before_use: BeforeUse,
+    before_use: BeforeUse,
+    /// The epoch of the last connection; 0 before the first.
+    known_epoch: AtomicU64,
 }
 
 /// Why a session ended.
@@ -65,6 +70,8 @@ enum Lost {
     Unsubscribed,
     #[error("a message was lost")]
     Gap,
+    #[error("the sequence went backwards")]
+    Backwards,
     #[error("a message could not be read")]
     Unreadable,
     #[error("the connection was given up")]
@@ -79,6 +86,7 @@ impl Lost {
             Self::BeforeUse(_) => "before_use",
             Self::Unsubscribed => "unsubscribed",
             Self::Gap => "gap",
+            Self::Backwards => "backwards",
             Self::Unreadable => "unreadable",
             Self::Broken => "broken",
         }
@@ -86,6 +94,12 @@ impl Lost {
 }
 
 impl Bus {
+    /// A bus that is not running yet.
+    #[must_use]
+    pub const fn new(cache: Arc<Cache>, redis: Redis, before_use: BeforeUse) -> Self {
+        Self { cache, redis, before_use, known_epoch: AtomicU64::new(0) }
+    }
+
     /// Keeps the cache's trust until stopped. To be run on the main runtime.
     pub async fn run(self, stop: CancellationToken) {
         let (mut retry, mut first) = (FIRST_RETRY, true);
@@ -123,18 +137,21 @@ impl Bus {
         let mut messages = pin!(pubsub.into_on_message());
         let link = Arc::new(Link::open(&self.redis, &self.cache.names, &self.cache.instance).await?);
         (self.before_use)(Arc::clone(&link)).await.map_err(Lost::BeforeUse)?;
-
-        let asked = Instant::now();
-        let applied = link.poll().await?;
-        let generation = self.cache.trust.begin(Source::Shared(Arc::clone(&link)), link.epoch(), applied);
-        self.cache.trust.renew_lease(&generation, asked);
+        let known_epoch = self.known_epoch.swap(link.epoch(), Ordering::AcqRel);
+        if known_epoch != 0 && known_epoch != link.epoch() {
+            // While this process was talking to the former Redis, others may have filled this one with what it knew no
+            // better.
+            link.announce(&[Tag::all()]).await?;
+        }
+        let (generation, applied) = self.begin(&link).await?;
         log::info!("cache.epoch":% = format_args!("{:016x}", link.epoch()), sequence = applied; "cache bus connected");
 
         let mut poll = pin!(poll_after(Duration::ZERO, &link).fuse());
         // A poll whose sequence has not been heard yet.
-        let mut pending: Option<(Instant, u64)> = None;
+        let mut pending: Option<(Instant, u64, Instant)> = None;
+        let mut newest = applied;
         loop {
-            let catch_up_ends = pending.map_or_else(Instant::now, |(asked, _)| asked + CATCH_UP);
+            let catch_up_ends = pending.map_or_else(Instant::now, |(.., answered)| answered + CATCH_UP);
             tokio::select! {
                 biased;
                 message = messages.next() => {
@@ -142,17 +159,45 @@ impl Bus {
                     self.hear(&generation, message.get_payload_bytes())?;
                 }
                 (asked, answer) = &mut poll => {
-                    pending = Some((asked, answer?));
+                    let sequence = answer?;
+                    if sequence < newest {
+                        // It only ever grows: behind this connection is another Redis, or an older state of it.
+                        return Err(Lost::Backwards);
+                    }
+                    newest = sequence;
+                    pending = Some((asked, sequence, Instant::now()));
                     poll.set(poll_after(POLL, &link).fuse());
                 }
                 () = link.broken() => return Err(Lost::Broken),
                 () = tokio::time::sleep_until(catch_up_ends.into()), if pending.is_some() => return Err(Lost::Gap),
             }
-            if let Some((asked, sequence)) = pending
+            if let Some((asked, sequence, _)) = pending
                 && generation.applied() >= sequence
             {
                 self.cache.trust.renew_lease(&generation, asked);
                 pending = None;
+            }
+        }
+    }
+
+    /// Begins a generation, with a lease, once nothing of this process is left unannounced. Returns its sequence too.
+    async fn begin(&self, link: &Arc<Link>) -> Result<(Arc<Generation>, u64), Lost> {
+        let trust = &self.cache.trust;
+        loop {
+            let asked = Instant::now();
+            let applied = link.poll().await?;
+            match trust.begin(Source::Shared(Arc::clone(link)), link.epoch(), applied) {
+                Ok(generation) => {
+                    trust.renew_lease(&generation, asked);
+                    return Ok((generation, applied));
+                }
+                Err(unannounced) => {
+                    let announced = link.announce(&unannounced).await;
+                    if announced.is_err() {
+                        trust.leave_unannounced(&trust.generation(), &unannounced);
+                    }
+                    announced?;
+                }
             }
         }
     }
@@ -210,13 +255,19 @@ impl<'a> Message<'a> {
 impl Cache {
     /// Begins a generation for a process that is alone with its database: it hears of every change by making it.
     pub fn trust_alone(&self) {
-        let generation = self.trust.begin(Source::Local, self.local_epoch, 0);
-        self.trust.renew_lease_for_ever(&generation);
+        if let Ok(generation) = self.trust.begin(Source::Local, self.local_epoch, 0) {
+            self.trust.renew_lease_for_ever(&generation);
+        }
     }
 
     /// Begins a generation that hears by reading a journal. Without a lease until [`Hearing::caught_up`].
+    ///
+    /// # Panics
+    /// Never: only a shared generation can be kept from beginning.
+    #[expect(clippy::expect_used, reason = "only a shared generation can be kept from beginning")]
     pub fn trust_journal(&self) -> Hearing<'_> {
-        Hearing { cache: self, generation: self.trust.begin(Source::Local, self.local_epoch, 0) }
+        let generation = self.trust.begin(Source::Local, self.local_epoch, 0);
+        Hearing { cache: self, generation: generation.expect("a local generation") }
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! **Invariant.** A reader never receives a value from a load that began before an invalidation that this process
 //! had heard of when the reader came. Two checks see to it: a reader joins only a flight of the same generation
-//! for whose tags nothing was heard since, and what the flight brings is judged again on arrival (the reader does
-//! this), because it may have tags that were not known before.
+//! for whose tags nothing was heard since, and what the first flight brings is judged again on arrival (the reader
+//! does this), because it may have tags that were not known before. A flight that is joined after that began
+//! after the reader came, so that whatever it brings is new enough, and a storm of invalidations causes no more loads
+//! than one after the other.
 //!
 //! A flight is a task of its own: a reader that goes away stops nothing, and one that panics ends its flight, which
 //! wakes those who wait.
@@ -12,11 +14,18 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use tokio::sync::watch;
 
-use super::{LoadError, entry::Entry, key::Key, status::Status, trust::Interest};
+use super::{
+    LoadError,
+    entry::Entry,
+    key::Key,
+    status::Status,
+    trust::{Interest, LEASE, Required},
+};
 
 /// What a load brought.
 pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
@@ -30,6 +39,8 @@ pub(super) struct Flights {
 
 struct Flight {
     interest: Interest,
+    depth: Required,
+    began: Instant,
     landing: watch::Receiver<Option<Landing>>,
 }
 
@@ -50,18 +61,27 @@ pub(super) struct Leader {
 }
 
 impl Flights {
-    /// Joins the flight for `key` if there is one that serves `interest`, else begins one. With `alone`, always
-    /// begins one.
-    pub(super) fn board(self: &Arc<Self>, key: Key, interest: &Interest, alone: bool) -> Boarding {
+    /// Joins the flight for `key` if there is one that serves, else begins one. A flight serves if nothing was heard of
+    /// the tags since it began, if it reaches as deep as is `required`, and, where hearing cannot be relied on
+    /// (`must_be_young`), if it began within the time of a lease.
+    pub(super) fn board(
+        self: &Arc<Self>,
+        key: Key,
+        interest: &Interest,
+        required: Required,
+        must_be_young: bool,
+    ) -> Boarding {
         let mut flights = self.shard(&key);
-        if !alone
-            && let Some(flight) = flights.get(&key)
+        if let Some(flight) = flights.get(&key)
             && flight.interest.still_serves(interest)
+            && (required < Required::Load || flight.depth == Required::Load)
+            && (!must_be_young || flight.began.elapsed() < LEASE)
         {
             return Boarding::Join(flight.landing.clone());
         }
         let (sender, receiver) = watch::channel(None);
-        flights.insert(key, Flight { interest: interest.clone(), landing: receiver.clone() });
+        let (interest, landing, began) = (interest.clone(), receiver.clone(), Instant::now());
+        flights.insert(key, Flight { interest, depth: required, began, landing });
         Boarding::Lead(Leader { flights: Arc::clone(self), key, landing: sender, receiver })
     }
 

@@ -123,12 +123,16 @@ impl Link {
     /// Connects, and finds out the epoch. To be called on the main runtime.
     pub(super) async fn open(redis: &Redis, names: &Names, instance: &str) -> Result<Self, RedisError> {
         let mut connection = redis.connect().await?;
-        let info: redis::InfoDict = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
-        let run_id: String = info.get("run_id").unwrap_or_default();
+        let info: redis::InfoDict = redis::cmd("INFO").arg("everything").query_async(&mut connection).await?;
+        // The run id changes with a restart, the replication id with each promotion, also of a server that was primary
+        // before and had been given up.
+        let identity = info.get::<String>("run_id").zip(info.get::<String>("master_replid"));
+        let no_identity = (ErrorKind::UnexpectedReturnType, "INFO has no run_id or master_replid");
+        let (run_id, replication_id) = identity.ok_or(no_identity)?;
         let fresh = Uuid::new_v4().simple().to_string();
         let (marker, _): (String, u64) =
             OPEN.key(names.meta()).arg(fresh).invoke_async(&mut connection).await?;
-        let digest = Sha256::new().chain_update(&run_id).chain_update(b"/").chain_update(&marker).finalize();
+        let digest = Sha256::new().chain_update(format!("{run_id}/{replication_id}/{marker}")).finalize();
         let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
         let mut epoch_text = String::new();
         let _ = write!(epoch_text, "{epoch:016x}");

@@ -35,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// First pause before looking again for what another instance loads; doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
-/// Flights of others that a reader tries before it takes one of its own.
-const JOINS: usize = 3;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +83,7 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let required = question.token.map_or(Required::Nothing, |token| self.trust.required_by(token));
+        let required = required_by(&self.trust.generation(), question.token);
         let l1 = match self.look_in_l1(&question.key, required) {
             Ok(read) => {
                 policy.stats.count(&read.status);
@@ -96,7 +94,7 @@ impl Cache {
         let read = if self.l1.is_none() && !self.uses_l2 {
             self.load_only(policy, load).await
         } else {
-            self.read_through(policy, question.key, required, l1, tags(), load).await
+            self.read_through(policy, question, l1, tags(), load).await
         }?;
         policy.stats.count(&read.status);
         Ok(read)
@@ -135,8 +133,7 @@ impl Cache {
     async fn read_through<T, F, L>(
         self: &Arc<Self>,
         policy: &Arc<Policy>,
-        key: Key,
-        required: Required,
+        question: Question<'_>,
         l1: TierStatus,
         tags: Vec<Tag>,
         load: F,
@@ -146,13 +143,18 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
+        let key = question.key;
         for attempt in 0.. {
             let generation = self.trust.generation();
+            let required = required_by(&generation, question.token);
             let interest = generation.interest(&tags);
-            let alone = required != Required::Nothing || attempt >= JOINS;
-            let flight = match self.flights.board(key, &interest, alone) {
+            let flight = match self.flights.board(key, &interest, required, !self.trust.has_lease()) {
                 Boarding::Join(flight) => flight,
                 Boarding::Lead(leader) => {
+                    // Whoever was loading it may have landed since this reader looked.
+                    if let Ok(read) = self.look_in_l1(&key, required) {
+                        return Ok(read);
+                    }
                     let passenger = leader.passenger();
                     let trip = Trip {
                         cache: Arc::clone(self),
@@ -168,18 +170,28 @@ impl Cache {
                     return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
                 }
             };
-            // Joined: what it brings may have been invalidated, by a tag nobody knew of, before we came.
             if let Some(landing) = landed(flight).await {
-                let (entry, _) = landing?;
-                let current = entry.stamp.as_ref().is_some_and(|stamp| self.trust.is_current(stamp));
-                if let (true, Some(value)) = (current, entry.value()) {
-                    let status = Status { collapsed: true, ..Status::new(l1) };
-                    return Ok(Read { value, status });
+                // What began before this reader came may be older than what he must see.
+                let serves = |entry: &Entry| {
+                    let current = entry.stamp.as_ref().is_some_and(|stamp| self.trust.is_current(stamp));
+                    attempt > 0 || (required == Required::Nothing && current)
+                };
+                match landing {
+                    Ok((entry, _)) if serves(&entry) => {
+                        let value = entry.value().ok_or(LoadError::Panicked)?;
+                        return Ok(Read { value, status: Status::collapsed(l1) });
+                    }
+                    Err(err) if attempt > 0 || required == Required::Nothing => return Err(err),
+                    _ => {}
                 }
             }
         }
         Err(LoadError::Panicked)
     }
+}
+
+fn required_by(generation: &Generation, token: Option<&Token>) -> Required {
+    token.map_or(Required::Nothing, |token| generation.required_by(token))
 }
 
 /// One flight: everything its leader needs.

@@ -107,7 +107,8 @@ impl KindStats {
     /// Counts a read in each tier that it met.
     pub(super) fn count(&self, status: &Status) {
         if status.collapsed {
-            return self.l1.collapsed.inc();
+            let tier = if status.l1 == TierStatus::Unused { &self.l2 } else { &self.l1 };
+            return tier.collapsed.inc();
         }
         self.l1.count(status.l1);
         self.l2.count(status.l2);

@@ -41,6 +41,12 @@ impl Status {
         Self { l1, l2: TierStatus::Unused, stored_l1: false, stored_l2: false, collapsed: false }
     }
 
+    /// Another reader's load was waited for. Without L1 it was L2 that this reader missed.
+    pub(super) const fn collapsed(l1: TierStatus) -> Self {
+        let l2 = if matches!(l1, TierStatus::Unused) { TierStatus::Miss } else { TierStatus::Unused };
+        Self { l1, l2, stored_l1: false, stored_l2: false, collapsed: true }
+    }
+
     /// Neither tier was asked: there is nothing to say.
     #[must_use]
     pub fn is_silent(&self) -> bool {

@@ -17,7 +17,7 @@
 //! * The lease is the time until which the present generation may be believed; see [`Trust::renew_lease`].
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -191,6 +191,22 @@ impl Generation {
         self.applied.store(sequence, Ordering::Release);
     }
 
+    /// What must be passed over so that nothing older than the token's write is served.
+    pub fn required_by(&self, token: &Token) -> Required {
+        match &self.source {
+            Source::Shared(_) if token.epoch() == self.epoch => {
+                if token.sequence() <= self.applied() {
+                    Required::Nothing
+                } else {
+                    Required::L2
+                }
+            }
+            // A local generation hears of its own writes before they are acknowledged.
+            Source::Local if token.epoch() == self.epoch => Required::Nothing,
+            _ => Required::Load,
+        }
+    }
+
     fn advance(&self, sequence: u64) -> Result<(), u64> {
         let previous = sequence.saturating_sub(1);
         self.applied.compare_exchange(previous, sequence, Ordering::AcqRel, Ordering::Acquire).map(drop)
@@ -248,8 +264,12 @@ pub struct Trust {
     /// Nanoseconds after `origin`.
     lease_until_ns: AtomicU64,
     origin: Instant,
-    transition: Mutex<()>,
+    /// What this process has changed and could not announce. Held over every change of generation or lease.
+    transition: Mutex<BTreeSet<Tag>>,
 }
+
+/// More tags than this are remembered as "everything".
+const MANY_UNANNOUNCED: usize = 1000;
 
 impl Trust {
     /// Trusts nothing until a generation begins.
@@ -260,7 +280,7 @@ impl Trust {
             number: AtomicU64::new(0),
             lease_until_ns: AtomicU64::new(0),
             origin: Instant::now(),
-            transition: Mutex::new(()),
+            transition: Mutex::default(),
         }
     }
 
@@ -270,9 +290,30 @@ impl Trust {
     }
 
     /// Begins a generation without a lease. `applied`: where its sequence stands.
-    pub fn begin(&self, source: Source, epoch: u64, applied: u64) -> Arc<Generation> {
-        let _transition = self.transition();
-        self.replace(source, epoch, applied)
+    ///
+    /// # Errors
+    /// What this process has changed and not announced, if the generation is shared: it has to be announced first, and
+    /// the sequence asked for again, since what L2 holds may be older. What is returned counts as announced.
+    pub fn begin(&self, source: Source, epoch: u64, applied: u64) -> Result<Arc<Generation>, Vec<Tag>> {
+        let mut unannounced = self.transition();
+        if matches!(source, Source::Shared(_)) && !unannounced.is_empty() {
+            return Err(std::mem::take(&mut *unannounced).into_iter().collect());
+        }
+        Ok(self.replace(source, epoch, applied))
+    }
+
+    /// Remembers what could not be announced, until a shared generation is to begin. `false`: the generation is over,
+    /// and the present one has to be told.
+    pub fn leave_unannounced(&self, generation: &Generation, tags: &[Tag]) -> bool {
+        let mut unannounced = self.transition();
+        if self.number.load(Ordering::Acquire) != generation.number {
+            return false;
+        }
+        unannounced.extend(tags.iter().cloned());
+        if unannounced.len() > MANY_UNANNOUNCED {
+            *unannounced = BTreeSet::from([Tag::all()]);
+        }
+        true
     }
 
     /// Ends trust, if the present generation is still the one in which it was lost.
@@ -293,7 +334,7 @@ impl Trust {
     }
 
     /// One change of generation or lease at a time.
-    fn transition(&self) -> MutexGuard<'_, ()> {
+    fn transition(&self) -> MutexGuard<'_, BTreeSet<Tag>> {
         self.transition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -322,31 +363,20 @@ impl Trust {
 
     /// Whether a value with this stamp may be served from L1.
     pub fn judge(&self, stamp: &Stamp) -> Verdict {
+        // The lease first: seen afterwards, it might be one that was renewed because of what the tags had not yet heard.
+        let has_lease = self.has_lease();
         if !self.is_current(stamp) {
             Verdict::Outdated
-        } else if !self.has_lease() {
-            Verdict::NoLease
-        } else {
+        } else if has_lease {
             Verdict::Fresh
+        } else {
+            Verdict::NoLease
         }
     }
 
     /// Whether nothing was heard that outdates the value. Enough for one that was loaded just now.
     pub fn is_current(&self, stamp: &Stamp) -> bool {
         stamp.generation == self.number.load(Ordering::Acquire) && stamp.is_current()
-    }
-
-    /// What must be passed over so that nothing older than the token's write is served.
-    pub fn required_by(&self, token: &Token) -> Required {
-        let generation = self.present.load();
-        match &generation.source {
-            Source::Shared(_) if token.epoch() == generation.epoch => {
-                if token.sequence() <= generation.applied() { Required::Nothing } else { Required::L2 }
-            }
-            // A local generation hears of its own writes before they are acknowledged.
-            Source::Local if token.epoch() == generation.epoch => Required::Nothing,
-            _ => Required::Load,
-        }
     }
 }
 
@@ -357,7 +387,7 @@ impl Default for Trust {
 }
 
 /// How deep a request with a `Consistency-Token` has to reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Required {
     /// L1 has heard of the write.
     Nothing,

@@ -26,40 +26,51 @@ impl Cache {
     /// To be called after the commit and before the acknowledgement. `source` names the cause in metrics.
     pub async fn invalidate(&self, tags: &[Tag], source: &str) -> Invalidated {
         self.stats.invalidated(source, tags.len());
-        let mut generation = self.trust.generation();
         loop {
+            let generation = self.trust.generation();
             let outcome = self.invalidate_in(&generation, tags).await;
-            let present = self.trust.generation();
             // A generation that began meanwhile has not heard; its loads may have begun before the commit.
-            if present.number() == generation.number() {
-                return outcome;
+            if let Some(invalidated) = outcome
+                && self.trust.generation().number() == generation.number()
+            {
+                return invalidated;
             }
-            generation = present;
         }
     }
 
-    async fn invalidate_in(&self, generation: &Arc<Generation>, tags: &[Tag]) -> Invalidated {
+    /// `None`: the generation is over.
+    async fn invalidate_in(&self, generation: &Arc<Generation>, tags: &[Tag]) -> Option<Invalidated> {
         match &generation.source {
             Source::Shared(link) => match announce(link, generation, tags).await {
-                Ok(sequence) => Invalidated { token: Token::new(link.epoch(), sequence), announced: true },
+                Ok(sequence) => {
+                    Some(Invalidated { token: Token::new(link.epoch(), sequence), announced: true })
+                }
                 Err(err) => {
                     log::warn!("error.chain":% = crate::telemetry::Chain(&err);
                         "invalidation was not announced; the relay will");
                     self.distrust(generation, "bump_failed");
                     link.give_up();
-                    Invalidated { token: Token::unknown(), announced: false }
+                    None
                 }
             },
             Source::Local => {
                 generation.hear_local(tags);
-                Invalidated { token: Token::new(generation.epoch, generation.applied()), announced: true }
+                let token = Token::new(generation.epoch, generation.applied());
+                Some(Invalidated { token, announced: true })
             }
             Source::Untrusted => {
-                // Nobody uses L1 now, but loads under way must not be joined by readers who come later.
+                // Nobody uses L1 now, but loads under way must not be joined by readers who come later; and L2 must not
+                // be used again before it was told.
                 generation.hear_local(tags);
-                Invalidated { token: Token::unknown(), announced: false }
+                let left = self.trust.leave_unannounced(generation, tags);
+                left.then_some(Invalidated { token: Token::unknown(), announced: false })
             }
         }
+    }
+
+    /// Whether what others have left unannounced can be announced now.
+    pub fn can_relay(&self) -> bool {
+        matches!(self.trust.generation().source, Source::Shared(_))
     }
 
     /// Gives up all of L1, if it was trusted until now.
@@ -73,10 +84,7 @@ impl Cache {
 
     /// Announces what others have left unannounced. `false`: it could not be done now.
     pub async fn relay(&self, tags: &[Tag]) -> bool {
-        match &self.trust.generation().source {
-            Source::Shared(_) => self.invalidate(tags, "relay").await.announced,
-            Source::Local | Source::Untrusted => false,
-        }
+        self.can_relay() && self.invalidate(tags, "relay").await.announced
     }
 }
 

@@ -3,8 +3,9 @@
 use diesel::{
     QueryResult,
     dsl::sql,
+    expression::SqlLiteral,
     prelude::*,
-    sql_types::{BigInt, Bool, Nullable, Text},
+    sql_types::{Array, BigInt, Bool, Nullable, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -35,40 +36,63 @@ impl JournalRow {
     /// Rows that nobody has relayed for `grace_ms`, claimed until the transaction ends; those that another instance
     /// has claimed are left out.
     pub async fn claim(db: &mut AsyncPgConnection, grace_ms: i64, limit: i64) -> QueryResult<Vec<Self>> {
-        let due = format!("written_at <= clock_timestamp() - interval '{grace_ms} milliseconds'");
-        let rows: Vec<(i64, String)> = cache_journal::table
-            .filter(cache_journal::relayed.eq(false))
-            .filter(sql::<Bool>(&due))
-            .select((cache_journal::id, sql::<Text>("changes::text")))
-            .order(cache_journal::id)
-            .limit(limit)
-            .for_update()
-            .skip_locked()
-            .load(db)
-            .await?;
+        let due = Self::due(grace_ms).limit(limit).for_update().skip_locked();
+        let rows: Vec<(i64, String)> = due.load(db).await?;
         Ok(rows.into_iter().map(Self::new).collect())
     }
 
-    /// Marks rows as relayed.
-    pub async fn mark(db: &mut AsyncPgConnection, ids: &[i64]) -> QueryResult<usize> {
-        let rows = cache_journal::table.filter(cache_journal::id.eq_any(ids));
-        diesel::update(rows).set(cache_journal::relayed.eq(true)).execute(db).await
+    /// The same, whoever has claimed them.
+    pub async fn list_due(db: &mut AsyncPgConnection, grace_ms: i64, limit: i64) -> QueryResult<Vec<Self>> {
+        let rows: Vec<(i64, String)> = Self::due(grace_ms).limit(limit).load(db).await?;
+        Ok(rows.into_iter().map(Self::new).collect())
     }
 
-    /// Rows of transactions that were not yet over at `horizon`, and the horizon for the next call. Every row is
-    /// returned at least once; `horizon` is a transaction number, so a long transaction delays nothing.
-    pub async fn list_since(db: &mut AsyncPgConnection, horizon: i64) -> QueryResult<(i64, Vec<Self>)> {
-        // One statement, so that rows and horizon are of one snapshot.
-        let rows: Vec<Since> = diesel::sql_query(
-            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, id, changes::text AS changes \
-             FROM (SELECT 1) AS one LEFT JOIN cache_journal ON xid >= $1 ORDER BY id",
+    #[diesel::dsl::auto_type(no_type_alias)]
+    fn due(grace_ms: i64) -> _ {
+        let age: SqlLiteral<Bool> =
+            sql::<Bool>(&format!("written_at <= clock_timestamp() - interval '{grace_ms} milliseconds'"));
+        let changes: SqlLiteral<Text> = sql::<Text>("changes::text");
+        cache_journal::table
+            .filter(cache_journal::relayed.eq(false))
+            .filter(age)
+            .select((cache_journal::id, changes))
+            .order(cache_journal::id)
+    }
+
+    /// Marks rows as relayed, but for those that another instance has claimed.
+    pub async fn mark(db: &mut AsyncPgConnection, ids: &[i64]) -> QueryResult<usize> {
+        diesel::sql_query(
+            "UPDATE cache_journal SET relayed = true WHERE id IN \
+             (SELECT id FROM cache_journal WHERE id = ANY($1) AND NOT relayed FOR UPDATE SKIP LOCKED)",
         )
+        .bind::<Array<BigInt>, _>(ids)
+        .execute(db)
+        .await
+    }
+
+    /// What has become visible since `snapshot`, and the snapshot for the next call. A row is returned once, whatever
+    /// its number and however long its transaction took. Without a snapshot: only the present one.
+    pub async fn list_since(
+        db: &mut AsyncPgConnection,
+        snapshot: Option<&Snapshot>,
+    ) -> QueryResult<(Snapshot, Vec<Self>)> {
+        let (before, horizon) = snapshot.map_or((None, i64::MAX), |seen| (Some(&seen.text), seen.horizon));
+        // One statement, so that all of it is of one snapshot.
+        let rows: Vec<Since> = diesel::sql_query(
+            "SELECT pg_current_snapshot()::text AS snapshot, \
+                    pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
+                    id, changes::text AS changes \
+             FROM (SELECT 1) AS one LEFT JOIN cache_journal \
+                ON xid >= $2 AND NOT pg_visible_in_snapshot(xid::text::xid8, $1::pg_snapshot) ORDER BY id",
+        )
+        .bind::<Nullable<Text>, _>(before)
         .bind::<BigInt, _>(horizon)
         .load(db)
         .await?;
-        let next = rows.as_slice().first().map_or(horizon, |row| row.horizon);
+        let present =
+            rows.as_slice().first().map(|row| Snapshot { text: row.snapshot.clone(), horizon: row.horizon });
         let rows = rows.into_iter().filter_map(|row| Some(Self::new((row.id?, row.changes?))));
-        Ok((next, rows.collect()))
+        Ok((present.ok_or(diesel::result::Error::NotFound)?, rows.collect()))
     }
 
     /// Deletes rows that are older than `minutes`; those not relayed only after `unrelayed_minutes`.
@@ -84,8 +108,18 @@ impl JournalRow {
     }
 }
 
+/// What a reading of the journal could see.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    text: String,
+    /// Every transaction below this number was over.
+    pub horizon: i64,
+}
+
 #[derive(QueryableByName)]
 struct Since {
+    #[diesel(sql_type = Text)]
+    snapshot: String,
     #[diesel(sql_type = BigInt)]
     horizon: i64,
     #[diesel(sql_type = Nullable<BigInt>)]

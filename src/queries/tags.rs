@@ -64,9 +64,15 @@ pub fn tags_of(change: &Change) -> Vec<Tag> {
     }
 }
 
+/// More changes than this make everything stale, as in the journal: naming them would hold up Redis.
+const MANY: usize = 1000;
+
 /// What several changes make stale, each tag once.
 #[must_use]
 pub fn tags_of_all(changes: &[Change]) -> Vec<Tag> {
+    if changes.len() > MANY {
+        return vec![Tag::all()];
+    }
     let mut tags: Vec<_> = changes.iter().flat_map(tags_of).collect();
     tags.sort_unstable();
     tags.dedup();

@@ -78,8 +78,7 @@ impl Node {
         let cache = Cache::new(settings, Handle::current(), &prometheus::Registry::new()).unwrap();
         let policy = cache.policy("row", times);
         let redis = Redis::new(&place.url, Duration::from_secs(2)).unwrap();
-        let bus =
-            Bus { cache: Arc::clone(&cache), redis, before_use: Box::new(|_| Box::pin(async { Ok(()) })) };
+        let bus = Bus::new(Arc::clone(&cache), redis, Box::new(|_| Box::pin(async { Ok(()) })));
         let stop = CancellationToken::new();
         tokio::spawn(bus.run(stop.clone()));
         let node = Self { cache, policy, _stop: stop.drop_guard() };

@@ -23,8 +23,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.terminate();
-        let _ = self.0.wait();
+        if let Ok(None) = self.0.try_wait() {
+            self.terminate();
+            let _ = self.0.wait();
+        }
     }
 }
 

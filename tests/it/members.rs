@@ -126,6 +126,7 @@ async fn only_somebody_known_can_be_added_and_only_as_something_known() {
         (json!({"email": email("ada"), "role": "king"}), "#/role"),
         (json!({"email": email("ada"), "role": "Owner"}), "#/role"),
         (json!({"email": email("ada"), "role": null}), "#/role"),
+        (json!({"email": email("ada"), "role": {"owner": null}}), "#/role"),
         (json!([ada.user_id]), "#"),
     ];
     for (body, pointer) in refused {

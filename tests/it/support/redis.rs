@@ -37,7 +37,7 @@ impl PrivateRedis {
     }
 
     async fn wait(&self) {
-        let client = redis::Client::open(self.url.as_str()).unwrap();
+        let client = open(&self.url);
         eventually("Redis answers", Duration::from_secs(10), async || {
             let mut connection = client.get_multiplexed_async_connection().await.ok()?;
             redis::cmd("PING").query_async::<String>(&mut connection).await.ok()
@@ -64,9 +64,14 @@ impl PrivateRedis {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is tested does not open it for us")]
+fn open(url: &str) -> redis::Client {
+    redis::Client::open(url).unwrap()
+}
+
 /// Runs a command on any Redis.
 pub async fn run<T: redis::FromRedisValue>(url: &str, words: &[&str]) -> T {
-    let client = redis::Client::open(url).unwrap();
+    let client = open(url);
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut command = redis::cmd(words[0]);
     words[1..].iter().for_each(|word| {
