@@ -31,7 +31,7 @@ use super::{
 use crate::{redis::Redis, telemetry::Chain};
 
 /// How often the sequence is compared. Several times per lease.
-const POLL: Duration = Duration::from_millis(200);
+const POLL_EVERY: Duration = Duration::from_millis(200);
 /// How long a message may take longer than the poll that tells of it.
 const CATCH_UP: Duration = Duration::from_millis(150);
 /// Pauses between attempts to connect.
@@ -146,7 +146,7 @@ impl Bus {
         let (generation, applied) = self.begin(&link).await?;
         log::info!("cache.epoch":% = format_args!("{:016x}", link.epoch()), sequence = applied; "cache bus connected");
 
-        let mut poll = pin!(poll_after(Duration::ZERO, &link).fuse());
+        let mut poll = pin!(poll_after(Duration::ZERO, &link, &generation).fuse());
         // A poll whose sequence has not been heard yet.
         let mut pending: Option<(Instant, u64, Instant)> = None;
         let mut newest = applied;
@@ -158,15 +158,17 @@ impl Bus {
                     let message = message.ok_or(Lost::Unsubscribed)?;
                     self.hear(&generation, message.get_payload_bytes())?;
                 }
-                (asked, answer) = &mut poll => {
+                Poll { asked, heard, answer } = &mut poll => {
                     let sequence = answer?;
-                    if sequence < newest {
-                        // It only ever grows: behind this connection is another Redis, or an older state of it.
+                    if sequence < newest.max(heard) {
+                        // It only ever grows: behind this connection is another Redis, or an older state of this one, in
+                        // which numbers that entries carry would be given out again.
+                        link.renew().await?;
                         return Err(Lost::Backwards);
                     }
                     newest = sequence;
                     pending = Some((asked, sequence, Instant::now()));
-                    poll.set(poll_after(POLL, &link).fuse());
+                    poll.set(poll_after(POLL_EVERY, &link, &generation).fuse());
                 }
                 () = link.broken() => return Err(Lost::Broken),
                 () = tokio::time::sleep_until(catch_up_ends.into()), if pending.is_some() => return Err(Lost::Gap),
@@ -217,16 +219,24 @@ impl Bus {
     }
 }
 
-/// Polls after a pause; says when it asked. A slow answer may be an accident: one more try.
-async fn poll_after(pause: Duration, link: &Link) -> (Instant, Result<u64, LinkError>) {
+/// A look at the sequence.
+struct Poll {
+    asked: Instant,
+    /// The sequence that had been heard by then: it cannot be less in Redis.
+    heard: u64,
+    answer: Result<u64, LinkError>,
+}
+
+/// Polls after a pause. A slow answer may be an accident: one more try.
+async fn poll_after(pause: Duration, link: &Link, generation: &Generation) -> Poll {
     tokio::time::sleep(pause).await;
-    let asked = Instant::now();
+    let (asked, heard) = (Instant::now(), generation.applied());
     match link.poll().await {
         Err(LinkError::Redis(err)) if err.is_timeout() => {
             let asked = Instant::now();
-            (asked, link.poll().await)
+            Poll { asked, heard, answer: link.poll().await }
         }
-        answer => (asked, answer),
+        answer => Poll { asked, heard, answer },
     }
 }
 

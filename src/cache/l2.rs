@@ -74,6 +74,7 @@ const BUMP_TAGS: usize = 500;
 const TIMEOUTS: u32 = 3;
 
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/open.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
 static POLL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/poll.lua")));
 static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/read.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/fill.lua")));
@@ -129,9 +130,8 @@ impl Link {
         let identity = info.get::<String>("run_id").zip(info.get::<String>("master_replid"));
         let no_identity = (ErrorKind::UnexpectedReturnType, "INFO has no run_id or master_replid");
         let (run_id, replication_id) = identity.ok_or(no_identity)?;
-        let fresh = Uuid::new_v4().simple().to_string();
         let (marker, _): (String, u64) =
-            OPEN.key(names.meta()).arg(fresh).invoke_async(&mut connection).await?;
+            OPEN.key(names.meta()).arg(fresh_marker()).invoke_async(&mut connection).await?;
         let digest = Sha256::new().chain_update(format!("{run_id}/{replication_id}/{marker}")).finalize();
         let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
         let mut epoch_text = String::new();
@@ -156,6 +156,13 @@ impl Link {
     /// Ends when the connection should be given up.
     pub(super) async fn broken(&self) {
         self.broken.cancelled().await;
+    }
+
+    /// Ends this life of the data for everybody.
+    pub(super) async fn renew(&self) -> Result<(), LinkError> {
+        let mut call = RENEW.key(self.names.meta());
+        call.arg(&self.marker).arg(fresh_marker());
+        self.note(call.invoke_async(&mut self.connection.clone()).await)
     }
 
     /// Gives the connection up; a new one will be opened.
@@ -299,6 +306,10 @@ impl Link {
         }
         Ok(outcome?)
     }
+}
+
+fn fresh_marker() -> String {
+    Uuid::new_v4().simple().to_string()
 }
 
 fn milliseconds(duration: Duration) -> u64 {

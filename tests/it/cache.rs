@@ -3,6 +3,7 @@
 mod coherence;
 mod flights;
 mod storage;
+mod trust;
 
 use std::{
     sync::{
@@ -12,10 +13,11 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use lockstep::{
     cache::{
         Cache, Json, Key, LoadError, Loaded, Policy, Question, Settings, Tag, TierStatus, Times, Token,
-        bus::Bus,
+        bus::{BeforeUse, Bus},
     },
     redis::Redis,
 };
@@ -68,6 +70,17 @@ impl Node {
     }
 
     async fn start_with(place: &Place, times: Times, l1: bool, l2: bool) -> Self {
+        let before_use = Box::new(|_| -> BoxFuture<'static, _> { Box::pin(async { Ok(()) }) });
+        Self::start_before_use(place, times, l1, l2, before_use).await
+    }
+
+    async fn start_before_use(
+        place: &Place,
+        times: Times,
+        l1: bool,
+        l2: bool,
+        before_use: BeforeUse,
+    ) -> Self {
         let settings = Settings {
             l1,
             l2,
@@ -78,7 +91,7 @@ impl Node {
         let cache = Cache::new(settings, Handle::current(), &prometheus::Registry::new()).unwrap();
         let policy = cache.policy("row", times);
         let redis = Redis::new(&place.url, Duration::from_secs(2)).unwrap();
-        let bus = Bus::new(Arc::clone(&cache), redis, Box::new(|_| Box::pin(async { Ok(()) })));
+        let bus = Bus::new(Arc::clone(&cache), redis, before_use);
         let stop = CancellationToken::new();
         tokio::spawn(bus.run(stop.clone()));
         let node = Self { cache, policy, _stop: stop.drop_guard() };

@@ -58,6 +58,12 @@ impl PrivateRedis {
         let _ = self.process.wait();
     }
 
+    /// Sends a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Runs a command.
     pub async fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         run(&self.url, words).await
