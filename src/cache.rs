@@ -6,8 +6,9 @@
 //! | module | rule |
 //! |---|---|
 //! | [`key`] | what entries and groups of rows are called |
-//! | [`trust`] | when a value of this process may be believed |
-//! | [`read`](self) | L1 → L2 → load, one load at a time |
+//! | [`generation`] | what was heard, and what that says of an entry |
+//! | [`trust`] | when this process may believe what it holds |
+//! | [`read`](self), `load` | L1 → L2 → PostgreSQL, one load at a time |
 //! | [`write`](self) | a change invalidates both tiers of every instance before it is acknowledged |
 //! | [`bus`] | hearing what others invalidate, and noticing when one does not |
 //! | [`l2`] | the scripts in Redis, one round trip each |
@@ -17,9 +18,11 @@
 pub mod bus;
 mod entry;
 mod flight;
+pub mod generation;
 pub mod key;
 mod l1;
 pub mod l2;
+mod load;
 mod policy;
 mod read;
 mod stats;
@@ -121,7 +124,7 @@ pub enum LoadError {
     #[error("the load failed")]
     Failed(#[source] Arc<dyn Error + Send + Sync>),
     /// The loader took too long.
-    #[error("the load took longer than {} s", read::LOAD_TIMEOUT.as_secs())]
+    #[error("the load took longer than {} s", load::LOAD_TIMEOUT.as_secs())]
     TimedOut,
     /// The loader ended without a result.
     #[error("the load panicked")]

@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Cache,
     entry::FORMAT,
+    generation::{Generation, Heard, Source},
     key::Tag,
     l2::{Link, LinkError},
-    trust::{Generation, Heard, Source},
 };
 use crate::{redis::Redis, telemetry::Chain};
 

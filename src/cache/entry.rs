@@ -16,7 +16,7 @@ use std::{any::Any, sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{key::Tag, trust::Stamp};
+use super::{generation::Stamp, key::Tag};
 
 /// A value that both tiers can keep.
 pub trait Stored: Send + Sync + Sized + 'static {

@@ -22,9 +22,10 @@ use tokio::sync::watch;
 use super::{
     LoadError,
     entry::Entry,
+    generation::{Interest, Required},
     key::Key,
     status::Status,
-    trust::{Interest, LEASE, Required},
+    trust::LEASE,
 };
 
 /// What a load brought.

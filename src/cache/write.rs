@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{
     Cache,
+    generation::{Generation, Source},
     key::Tag,
     l2::{Link, LinkError},
     token::Token,
-    trust::{Generation, Source},
 };
 
 /// What became of an invalidation.
