@@ -17,6 +17,7 @@ use actix_web::{
 use crate::{
     app::{App, Phase},
     error::AppError,
+    http::caller::consistency_token,
     rate_limit::flood_guard::FloodGuard,
 };
 
@@ -39,7 +40,7 @@ pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
     config.service(resource!("/readyz", get: ops::readyz));
     config.service(resource!("/metrics", get: ops::metrics));
     let v1 = v1_resources().into_iter().fold(web::scope("/v1"), actix_web::Scope::service);
-    let v1 = v1.wrap(from_fn(when_ready));
+    let v1 = v1.wrap(from_fn(admit));
     match guard {
         Some(guard) => config.service(v1.wrap(guard.middleware())),
         None => config.service(v1),
@@ -70,15 +71,20 @@ async fn not_found() -> Result<HttpResponse, AppError> {
     Err(AppError::NotFound)
 }
 
-/// While the process starts there may be no tables yet.
-async fn when_ready(
+/// What holds for every request, whoever asks: while the process starts there may be no tables yet, and a token that says
+/// nothing must not pass for one that was honoured.
+async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let starting = request.app_data::<Data<App>>().is_none_or(|app| app.readiness.phase() == Phase::Starting);
-    if starting {
-        let refusal = AppError::Unavailable("the service is starting".into());
-        return Ok(request.into_response(refusal.error_response()));
+    let refusal = if starting {
+        Some(AppError::Unavailable("the service is starting".into()))
+    } else {
+        consistency_token(request.headers()).err()
+    };
+    match refusal {
+        Some(refusal) => Ok(request.into_response(refusal.error_response())),
+        None => Ok(next.call(request).await?.map_into_boxed_body()),
     }
-    Ok(next.call(request).await?.map_into_boxed_body())
 }

@@ -137,12 +137,13 @@ impl Bus {
         let mut messages = pin!(pubsub.into_on_message());
         let link = Arc::new(Link::open(&self.redis, &self.cache.names, &self.cache.instance).await?);
         (self.before_use)(Arc::clone(&link)).await.map_err(Lost::BeforeUse)?;
-        let known_epoch = self.known_epoch.swap(link.epoch(), Ordering::AcqRel);
+        let known_epoch = self.known_epoch.load(Ordering::Acquire);
         if known_epoch != 0 && known_epoch != link.epoch() {
             // While this process was talking to the former Redis, others may have filled this one with what it knew no
             // better.
             link.announce(&[Tag::all()]).await?;
         }
+        self.known_epoch.store(link.epoch(), Ordering::Release);
         let (generation, applied) = self.begin(&link).await?;
         log::info!("cache.epoch":% = format_args!("{:016x}", link.epoch()), sequence = applied; "cache bus connected");
 

@@ -286,8 +286,9 @@ async fn bad_input_is_refused_in_one_form_that_says_what_is_wrong() {
     }
 
     for token in ["", "x", "AQ", "not a token", "AAAAAAAAAAAAAAAAAAAAAAA", &long(2000)] {
+        let log_in = (Method::POST, "/v1/auth/login");
         for (method, path) in
-            [(Method::GET, ME), (Method::GET, &of_home), (Method::PATCH, ME), (Method::GET, &members)]
+            [(Method::GET, ME), (Method::GET, &of_home), (Method::PATCH, ME), (Method::GET, &members), log_in]
         {
             let request = ada.request(method, path).header("consistency-token", token);
             let reply = ada.send(request.header("content-type", JSON).body("{}")).await;
