@@ -1,6 +1,7 @@
 //! Every URL, in one table. Handlers translate: a read is a query, a write is a service.
 
 mod auth;
+mod documents;
 mod members;
 mod ops;
 mod users;
@@ -64,6 +65,14 @@ fn v1_resources() -> Vec<Resource> {
         resource!("/workspaces/{workspace}/members", get: members::list_members, post: members::add_member),
         resource!("/workspaces/{workspace}/members/{user}", get: members::get_member,
             patch: members::change_member, delete: members::remove_member),
+        resource!("/workspaces/{workspace}/documents", get: documents::list_documents,
+            post: documents::create_document),
+        resource!("/workspaces/{workspace}/documents/{document}", get: documents::get_document,
+            patch: documents::change_document, delete: documents::delete_document),
+        resource!("/workspaces/{workspace}/documents/{document}/versions",
+            get: documents::list_document_versions),
+        resource!("/workspaces/{workspace}/documents/{document}/versions/{version}",
+            get: documents::get_document_version),
     ]
 }
 

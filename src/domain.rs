@@ -6,7 +6,7 @@ pub mod text;
 
 use serde::{Deserialize, Serialize};
 
-use self::id::{UserId, WorkspaceId};
+use self::id::{DocumentId, UserId, WorkspaceId};
 
 /// What a save or a delete means to others: the table and the key columns that cached data depends on.
 ///
@@ -38,6 +38,13 @@ pub enum Change {
         workspace_id: WorkspaceId,
         /// Who.
         user_id: UserId,
+    },
+    /// A document was saved or deleted.
+    Documents {
+        /// Which.
+        id: DocumentId,
+        /// Where.
+        workspace_id: WorkspaceId,
     },
     /// Too much to tell.
     Everything,

@@ -10,7 +10,7 @@ use actix_web::{
     body::BoxBody,
     http::{
         StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -57,6 +57,15 @@ pub enum AppError {
     /// A workspace needs an owner.
     #[error("A workspace needs an owner: make somebody else one first.")]
     LastOwner,
+    /// Whoever changes this has to say what he has seen.
+    #[error("Send If-Match with the ETag of what you have seen.")]
+    PreconditionRequired,
+    /// It is no longer what the caller has seen.
+    #[error("It was changed since you have seen it; read it again.")]
+    PreconditionFailed {
+        /// What it is now.
+        etag: bytes::Bytes,
+    },
     /// The body is too large.
     #[error("The body is larger than {limit} bytes.")]
     TooLarge { limit: usize },
@@ -190,6 +199,8 @@ impl AppError {
             Self::RequestInProgress => ("request_in_progress", "The request is under way"),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", "The idempotency key was used before"),
             Self::LastOwner => ("last_owner", "The last owner"),
+            Self::PreconditionRequired => ("precondition_required", "If-Match is missing"),
+            Self::PreconditionFailed { .. } => ("precondition_failed", "Changed meanwhile"),
             Self::TooLarge { .. } => ("payload_too_large", "The body is too large"),
             Self::UnsupportedMediaType { .. } => ("unsupported_media_type", "The body is of the wrong type"),
             Self::Invalid(_) => ("validation_error", "The request is not valid"),
@@ -215,6 +226,8 @@ impl ResponseError for AppError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Conflict(_) | Self::RequestInProgress | Self::LastOwner => StatusCode::CONFLICT,
+            Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+            Self::PreconditionFailed { .. } => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -240,6 +253,11 @@ impl ResponseError for AppError {
             }
             Self::UnsupportedMediaType { accepted, header } => {
                 extra.push((header.clone(), HeaderValue::from_static(accepted)));
+            }
+            Self::PreconditionFailed { etag } => {
+                if let Ok(etag) = HeaderValue::from_maybe_shared(etag.clone()) {
+                    extra.push((ETAG, etag));
+                }
             }
             Self::RateLimited { policy, wait, .. } => {
                 // Registered with IANA by the draft on RateLimit header fields.

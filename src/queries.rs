@@ -2,6 +2,7 @@
 //!
 //! Never to be used inside a write: nothing uncommitted may reach the cache. There, read models.
 
+pub mod documents;
 pub mod members;
 pub mod tags;
 pub mod users;
@@ -47,6 +48,8 @@ pub enum Kind {
     Workspace,
     /// Member lists, memberships.
     Members,
+    /// Documents, lists of them, their versions.
+    Document,
     /// Profiles, sign-in states.
     User,
 }
@@ -61,6 +64,7 @@ pub struct Queries {
     db: Db,
     workspace: Arc<Policy>,
     members: Arc<Policy>,
+    document: Arc<Policy>,
     user: Arc<Policy>,
 }
 
@@ -72,6 +76,7 @@ impl Queries {
         Self {
             workspace: policy("workspace", config.ttl.workspace),
             members: policy("members", config.ttl.members),
+            document: policy("document", config.ttl.document),
             user: policy("user", config.ttl.user),
             cache: Arc::clone(cache),
             db: db.clone(),
@@ -100,6 +105,7 @@ impl Queries {
         match kind {
             Kind::Workspace => &self.workspace,
             Kind::Members => &self.members,
+            Kind::Document => &self.document,
             Kind::User => &self.user,
         }
     }

@@ -1,6 +1,7 @@
 //! Use cases: who may do what, in which transaction. Handlers call these; these write through [`Db::write`](crate::db::Db::write) and
 //! cannot forget an invalidation.
 
+pub mod documents;
 pub mod members;
 pub mod once;
 pub mod sessions;

@@ -80,6 +80,54 @@ diesel::table! {
 }
 
 diesel::table! {
+    documents (id) {
+        id -> Uuid,
+        workspace_id -> Uuid,
+        parent_id -> Nullable<Uuid>,
+        title -> Text,
+        content -> Text,
+        author_id -> Uuid,
+        last_edited_by -> Uuid,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    document_versions (document_id, version) {
+        document_id -> Uuid,
+        version -> Int8,
+        title -> Text,
+        content -> Text,
+        edited_by -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    /// A view: a document with its author and its last editor.
+    document_details (id) {
+        id -> Uuid,
+        workspace_id -> Uuid,
+        parent_id -> Nullable<Uuid>,
+        title -> Text,
+        content -> Text,
+        author_id -> Uuid,
+        last_edited_by -> Uuid,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        author_name -> Text,
+        author_display_name -> Text,
+        author_avatar_url -> Nullable<Text>,
+        editor_name -> Text,
+        editor_display_name -> Text,
+        editor_avatar_url -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     idempotency_keys (user_id, path, key) {
         user_id -> Uuid,
         path -> Text,
@@ -105,12 +153,14 @@ diesel::table! {
 diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(refresh_tokens -> sessions (session_id));
 diesel::joinable!(members -> users (user_id));
+diesel::joinable!(document_versions -> users (edited_by));
 diesel::joinable!(members -> workspace_details (workspace_id));
 diesel::allow_tables_to_appear_in_same_query!(
-    users,
-    sessions,
-    refresh_tokens,
-    workspaces,
+    document_versions,
     members,
-    workspace_details
+    refresh_tokens,
+    sessions,
+    users,
+    workspace_details,
+    workspaces,
 );

@@ -16,12 +16,12 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
     maintenance::{BlockingConnection, BlockingPool, MaintenanceError},
-    schema::{members, users, workspaces},
+    schema::{document_versions, documents, members, users, workspaces},
 };
 use crate::{
     auth::password::{PasswordError, hash_blocking},
     domain::{
-        id::{UserId, WorkspaceId},
+        id::{DocumentId, UserId, WorkspaceId},
         role::Role,
         text::{Password, TextError},
     },
@@ -39,6 +39,9 @@ pub struct SeedOptions {
     /// Members of each workspace, at most as many as there are users.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub members: u32,
+    /// Documents of each workspace, of about 4 KB.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub documents: u32,
     /// The same seed makes the same data.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -135,8 +138,13 @@ fn seed_workspaces(
         let id = WorkspaceId::from(random_uuid(rng));
         let team = pick_members(number, options.members, user_ids, rng);
         let name = format!("{} {}", pick(ADJECTIVES, rng), pick(TEAMS, rng));
-        connection
-            .transaction(|connection| insert_workspace(connection, number, id, &name, &team, first_joined))?;
+        let documents: Vec<_> = (0..options.documents).map(|_| random_document(id, &team, rng)).collect();
+        connection.transaction(|connection| {
+            if insert_workspace(connection, number, id, &name, &team, first_joined)? {
+                insert_documents(connection, &documents)?;
+            }
+            QueryResult::Ok(())
+        })?;
         bar.inc(1);
     }
     bar.finish();
@@ -150,7 +158,7 @@ fn insert_workspace(
     name: &str,
     team: &[UserId],
     first_joined: DateTime<Utc>,
-) -> QueryResult<()> {
+) -> QueryResult<bool> {
     let row = (
         workspaces::id.eq(id),
         workspaces::name.eq(name),
@@ -160,7 +168,7 @@ fn insert_workspace(
     let inserted =
         diesel::insert_into(workspaces::table).values(row).on_conflict_do_nothing().execute(connection)?;
     if inserted == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let rows: Vec<_> = team
         .iter()
@@ -183,6 +191,61 @@ fn insert_workspace(
         .collect();
     for batch in rows.chunks(BATCH) {
         diesel::insert_into(members::table).values(batch).execute(connection)?;
+    }
+    Ok(true)
+}
+
+/// A document and its only version.
+struct SeededDocument {
+    id: DocumentId,
+    workspace_id: WorkspaceId,
+    author_id: UserId,
+    title: String,
+    content: String,
+}
+
+fn random_document(workspace_id: WorkspaceId, team: &[UserId], rng: &mut StdRng) -> SeededDocument {
+    const ABOUT_BYTES: usize = 4000;
+    let mut content = String::with_capacity(ABOUT_BYTES + 100);
+    while content.len() < ABOUT_BYTES {
+        let words: Vec<_> = (0..rng.random_range(6..16)).map(|_| pick(WORDS, rng)).collect();
+        content.push_str(&words.join(" "));
+        content.push_str(if rng.random_ratio(1, 5) { ".\n\n" } else { ". " });
+    }
+    let author_id = team.choose(rng).copied().unwrap_or_else(|| UserId::from(random_uuid(rng)));
+    let title = format!("{} {} {}", pick(ADJECTIVES, rng), pick(WORDS, rng), pick(WORDS, rng));
+    SeededDocument { id: DocumentId::from(random_uuid(rng)), workspace_id, author_id, title, content }
+}
+
+fn insert_documents(connection: &mut BlockingConnection, seeded: &[SeededDocument]) -> QueryResult<()> {
+    for batch in seeded.chunks(BATCH) {
+        let rows: Vec<_> = batch
+            .iter()
+            .map(|document| {
+                (
+                    documents::id.eq(document.id),
+                    documents::workspace_id.eq(document.workspace_id),
+                    documents::title.eq(&document.title),
+                    documents::content.eq(&document.content),
+                    documents::author_id.eq(document.author_id),
+                    documents::last_edited_by.eq(document.author_id),
+                )
+            })
+            .collect();
+        diesel::insert_into(documents::table).values(rows).execute(connection)?;
+        let versions: Vec<_> = batch
+            .iter()
+            .map(|document| {
+                (
+                    document_versions::document_id.eq(document.id),
+                    document_versions::version.eq(1_i64),
+                    document_versions::title.eq(&document.title),
+                    document_versions::content.eq(&document.content),
+                    document_versions::edited_by.eq(document.author_id),
+                )
+            })
+            .collect();
+        diesel::insert_into(document_versions::table).values(versions).execute(connection)?;
     }
     Ok(())
 }
@@ -252,3 +315,65 @@ const ADJECTIVES: &[&str] =
     &["Amber", "Brisk", "Calm", "Deep", "Early", "Fair", "Green", "High", "Keen", "Late", "North"];
 const TEAMS: &[&str] =
     &["Design", "Editors", "Finance", "Growth", "Hardware", "Infra", "Labs", "Mobile", "Research", "Sales"];
+const WORDS: &[&str] = &[
+    "agenda",
+    "answer",
+    "archive",
+    "balance",
+    "branch",
+    "budget",
+    "change",
+    "choice",
+    "client",
+    "contract",
+    "cycle",
+    "deadline",
+    "design",
+    "draft",
+    "effort",
+    "estimate",
+    "feature",
+    "forecast",
+    "goal",
+    "handover",
+    "idea",
+    "index",
+    "journal",
+    "launch",
+    "ledger",
+    "margin",
+    "meeting",
+    "method",
+    "milestone",
+    "network",
+    "outline",
+    "owner",
+    "pattern",
+    "plan",
+    "policy",
+    "process",
+    "project",
+    "quality",
+    "question",
+    "release",
+    "report",
+    "review",
+    "risk",
+    "schedule",
+    "scope",
+    "service",
+    "signal",
+    "storage",
+    "strategy",
+    "survey",
+    "task",
+    "team",
+    "theme",
+    "ticket",
+    "travel",
+    "update",
+    "value",
+    "vendor",
+    "version",
+    "workshop",
+];

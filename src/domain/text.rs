@@ -68,7 +68,11 @@ texts! {
     /// What a workspace has in its address: 2 to 63 of `a-z 0-9 -`, no hyphen at either end.
     Slug: slug;
     /// Up to 2000 characters, line breaks among them, or nothing.
-    Description: description;
+    Description: |text| lines(text, DESCRIPTION_MAX);
+    /// A document's title: one line of 1 to 200 characters.
+    DocumentTitle: |text| line(text, 1, 200);
+    /// Up to 100,000 characters, line breaks among them, or nothing.
+    DocumentContent: |text| lines(text, CONTENT_MAX);
     /// The absolute `http` or `https` URL of a picture.
     AvatarUrl: avatar_url;
     /// The name of a time zone, such as `Europe/Berlin`. Known by its looks only.
@@ -78,6 +82,7 @@ texts! {
 }
 
 const DESCRIPTION_MAX: usize = 2000;
+const CONTENT_MAX: usize = 100_000;
 const EMAIL_MAX: usize = 254;
 const URL_MAX: usize = 2048;
 const TIMEZONE_MAX: usize = 64;
@@ -107,9 +112,9 @@ fn line(text: &str, least: usize, most: usize) -> Result<String, TextError> {
     Ok(text.to_owned())
 }
 
-fn description(text: &str) -> Result<String, TextError> {
-    if text.chars().count() > DESCRIPTION_MAX {
-        return Err(TextError::new(format!("must be at most {DESCRIPTION_MAX} characters")));
+fn lines(text: &str, most: usize) -> Result<String, TextError> {
+    if text.chars().count() > most {
+        return Err(TextError::new(format!("must be at most {most} characters")));
     }
     if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(TextError::new("must not contain control characters other than line breaks and tabs"));

@@ -139,15 +139,11 @@ impl CachedQuery for MembersOfWorkspace {
     }
 
     async fn load(&self, db: &mut Reader, learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
-        let limit = usize::from(self.limit);
-        let mut rows =
-            Member::list_with_users(db, self.workspace, self.after, i64::from(self.limit) + 1).await?;
-        let has_more = rows.len() > limit;
-        rows.truncate(limit);
-        let last = rows.last().filter(|_| has_more).map(|(member, _)| member.position());
-        learned.extend(rows.iter().map(|(member, _)| tags::user(member.user_id)));
-        let data = rows.into_iter().map(|(member, user)| MemberView::new(member, user)).collect();
-        let next_cursor = last.map(|position| self.cursors.sign(Self::scope(self.workspace), &position));
-        Ok(Some(View::page(Page { data, next_cursor, has_more })))
+        let rows = Member::list_with_users(db, self.workspace, self.after, i64::from(self.limit) + 1).await?;
+        let sign =
+            |(last, _): &(Member, User)| self.cursors.sign(Self::scope(self.workspace), &last.position());
+        let page = Page::new(rows, self.limit, sign);
+        learned.extend(page.data.iter().map(|(member, _)| tags::user(member.user_id)));
+        Ok(Some(View::page(page.map(|(member, user)| MemberView::new(member, user)))))
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     cache::Tag,
     domain::{
         Change,
-        id::{UserId, WorkspaceId},
+        id::{DocumentId, UserId, WorkspaceId},
     },
 };
 
@@ -60,8 +60,21 @@ pub fn tags_of(change: &Change) -> Vec<Tag> {
             workspace_member(workspace_id, user_id),
             user_workspaces(user_id),
         ],
+        Change::Documents { id, workspace_id } => vec![document(id), workspace_documents(workspace_id)],
         Change::Everything => vec![Tag::all()],
     }
+}
+
+/// A document: what it says and what it said.
+#[must_use]
+pub fn document(id: DocumentId) -> Tag {
+    Tag::new("document", id.as_uuid())
+}
+
+/// The list of a workspace's documents.
+#[must_use]
+pub fn workspace_documents(id: WorkspaceId) -> Tag {
+    Tag::suffixed("workspace", id.as_uuid(), "documents")
 }
 
 /// More changes than this make everything stale, as in the journal: naming them would hold up Redis.

@@ -31,6 +31,24 @@ pub struct Page<T> {
     pub has_more: bool,
 }
 
+impl<T> Page<T> {
+    /// A page of at most `limit` rows, of which one more was asked for. `sign` makes a cursor of the last.
+    #[must_use]
+    pub fn new(mut rows: Vec<T>, limit: u16, sign: impl FnOnce(&T) -> String) -> Self {
+        let has_more = rows.len() > usize::from(limit);
+        rows.truncate(limit.into());
+        let next_cursor = rows.last().filter(|_| has_more).map(sign);
+        Self { data: rows, next_cursor, has_more }
+    }
+
+    /// The same page, shown differently.
+    #[must_use]
+    pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
+        let data = self.data.into_iter().map(show).collect();
+        Page { data, next_cursor: self.next_cursor, has_more: self.has_more }
+    }
+}
+
 impl View {
     /// An object of a certain version.
     #[must_use]

@@ -118,20 +118,16 @@ impl CachedQuery for WorkspacesOfUser {
     }
 
     async fn load(&self, db: &mut Reader, learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
-        let limit = usize::from(self.limit);
-        let mut rows =
+        let rows =
             WorkspaceDetails::list_of_user(db, self.user, self.after, i64::from(self.limit) + 1).await?;
-        let has_more = rows.len() > limit;
-        rows.truncate(limit);
-        let last = rows.last().filter(|_| has_more).map(|row| row.id);
-        let data: Vec<_> = rows.into_iter().map(WorkspaceView::from).collect();
-        for view in &data {
+        let sign = |last: &WorkspaceDetails| self.cursors.sign(Self::scope(self.user), &last.id);
+        let page = Page::new(rows, self.limit, sign).map(WorkspaceView::from);
+        for view in &page.data {
             learned.push(tags::workspace(view.id));
             learned.extend(view.learned_tag());
         }
         learned.sort_unstable();
         learned.dedup();
-        let next_cursor = last.map(|id| self.cursors.sign(Self::scope(self.user), &id));
-        Ok(Some(View::page(Page { data, next_cursor, has_more })))
+        Ok(Some(View::page(page)))
     }
 }

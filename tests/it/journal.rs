@@ -9,10 +9,11 @@ use lockstep::{
     db::{Db, Tx},
     domain::{
         Change,
-        id::{UserId, WorkspaceId},
+        id::{DocumentId, UserId, WorkspaceId},
         role::Role,
     },
     models::{
+        documents::{Document, DocumentChanges, NewDocument},
         members::Member,
         sessions::Session,
         users::{NewUser, ProfileChanges, User},
@@ -93,6 +94,8 @@ async fn hooks_and_triggers_say_the_same_of_every_write() {
     let workspaces = vec![Change::Workspaces { id: workspace }];
     let members = vec![Change::Members { workspace_id: workspace, user_id: user }];
     let sessions = vec![Change::Sessions { user_id: user }];
+    let document = DocumentId::new();
+    let documents = vec![Change::Documents { id: document, workspace_id: workspace }];
     assert_eq!(step("insert user", &mut || Step::InsertUser).await, users);
     assert_eq!(step("update user", &mut || Step::UpdateUser).await, users);
     assert_eq!(step("raise epoch", &mut || Step::RaiseEpoch).await, users);
@@ -103,6 +106,9 @@ async fn hooks_and_triggers_say_the_same_of_every_write() {
     assert_eq!(step("update workspace", &mut || Step::UpdateWorkspace).await, workspaces);
     assert_eq!(step("insert member", &mut || Step::InsertMember).await, members);
     assert_eq!(step("set role", &mut || Step::SetRole).await, members);
+    assert_eq!(step("insert document", &mut || Step::InsertDocument(document)).await, documents);
+    assert_eq!(step("update document", &mut || Step::UpdateDocument(document)).await, documents);
+    assert_eq!(step("delete document", &mut || Step::DeleteDocument(document)).await, documents);
     assert_eq!(step("delete member", &mut || Step::DeleteMember).await, members);
     assert_eq!(step("delete workspace", &mut || Step::DeleteWorkspace).await, workspaces);
     assert_eq!(step("nothing", &mut || Step::Nothing).await, []);
@@ -119,6 +125,9 @@ enum Step {
     UpdateWorkspace,
     InsertMember,
     SetRole,
+    InsertDocument(DocumentId),
+    UpdateDocument(DocumentId),
+    DeleteDocument(DocumentId),
     DeleteMember,
     DeleteWorkspace,
     Nothing,
@@ -152,6 +161,27 @@ impl Step {
             }
             Self::InsertMember => Member::insert(tx, workspace, user, Role::Guest).await?.is_some(),
             Self::SetRole => Member::set_role(tx, workspace, user, Role::Admin).await?.is_some(),
+            Self::InsertDocument(id) => {
+                let new = NewDocument {
+                    id,
+                    workspace_id: workspace,
+                    parent_id: None,
+                    title: "D",
+                    content: "",
+                    author_id: user,
+                    last_edited_by: user,
+                };
+                Document::insert(tx, new).await?.is_some()
+            }
+            Self::UpdateDocument(id) => {
+                let present = Document::lock(tx, workspace, id).await?.unwrap();
+                let changes = DocumentChanges { title: Some("E"), ..DocumentChanges::default() };
+                Document::update(tx, &present, user, &changes).await?.is_some()
+            }
+            Self::DeleteDocument(id) => {
+                let present = Document::lock(tx, workspace, id).await?.unwrap();
+                Document::delete(tx, &present).await?.is_some()
+            }
             Self::DeleteMember => Member::delete(tx, workspace, user).await?.is_some(),
             Self::DeleteWorkspace => Workspace::delete(tx, workspace).await?.is_some(),
             Self::Nothing => true,

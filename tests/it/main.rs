@@ -12,6 +12,7 @@ mod cache;
 mod cluster;
 mod coherence;
 mod database;
+mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod flood_guard;

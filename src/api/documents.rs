@@ -1,0 +1,107 @@
+//! `/v1/workspaces/{workspace}/documents`.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, Path, Query},
+};
+
+use crate::{
+    app::App,
+    auth::membership,
+    domain::id::{DocumentId, WorkspaceId},
+    error::AppError,
+    http::{
+        body::{Body, Creation},
+        caller::Caller,
+        if_match::IfMatch,
+        params::PageQuery,
+        reply,
+    },
+    queries::documents::{DocumentById, DocumentsOfWorkspace, VersionOfDocument, VersionsOfDocument},
+    services::documents::{self, ChangeDocument, CreateDocument},
+};
+
+pub(super) async fn list_documents(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+    page: Query<PageQuery>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let (workspace, token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let verify = |cursor: &str| app.cursors.verify(DocumentsOfWorkspace::scope(workspace), cursor);
+    let after = page.cursor.as_deref().map(verify).transpose()?;
+    let query = DocumentsOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
+    let read = app.queries.get(query, token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn create_document(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<WorkspaceId>,
+    new: Creation<CreateDocument>,
+) -> Result<HttpResponse, AppError> {
+    reply::created(&app, documents::create(&app, &caller.actor, path.into_inner(), new).await?)
+}
+
+pub(super) async fn get_document(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, DocumentId)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let read = app.queries.get(DocumentById { workspace, document }, token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn change_document(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, DocumentId)>,
+    if_match: IfMatch,
+    body: Body<ChangeDocument>,
+) -> Result<HttpResponse, AppError> {
+    reply::changed(&documents::change(&app, &caller.actor, path.into_inner(), &if_match, body.0).await?)
+}
+
+pub(super) async fn delete_document(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, DocumentId)>,
+    if_match: IfMatch,
+) -> Result<HttpResponse, AppError> {
+    reply::done(&documents::delete(&app, &caller.actor, path.into_inner(), &if_match).await?)
+}
+
+pub(super) async fn list_document_versions(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, DocumentId)>,
+    page: Query<PageQuery>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let verify = |cursor: &str| app.cursors.verify(VersionsOfDocument::scope(document), cursor);
+    let before = page.cursor.as_deref().map(verify).transpose()?;
+    let cursors = app.cursors.clone();
+    let query = VersionsOfDocument { workspace, document, before, limit: page.limit()?, cursors };
+    let read = app.queries.get(query, token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
+
+pub(super) async fn get_document_version(
+    app: Data<App>,
+    caller: Caller,
+    path: Path<(WorkspaceId, DocumentId, i64)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let ((workspace, document, version), token) = (path.into_inner(), caller.token.as_ref());
+    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let read = app.queries.get(VersionOfDocument { workspace, document, version }, token).await?;
+    reply::view(&app, &request, &caller, &read)
+}
