@@ -30,11 +30,9 @@ pub(super) async fn list_documents(
 ) -> Result<HttpResponse, AppError> {
     let (workspace, token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
-    let verify = |cursor: &str| app.cursors.verify(DocumentsOfWorkspace::scope(workspace), cursor);
-    let after = page.cursor.as_deref().map(verify).transpose()?;
+    let after = page.position(&app.cursors, DocumentsOfWorkspace::scope(workspace))?;
     let query = DocumentsOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
-    let read = app.queries.get(query, token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, query).await
 }
 
 pub(super) async fn create_document(
@@ -54,8 +52,7 @@ pub(super) async fn get_document(
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
-    let read = app.queries.get(DocumentById { workspace, document }, token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, DocumentById { workspace, document }).await
 }
 
 pub(super) async fn change_document(
@@ -86,12 +83,10 @@ pub(super) async fn list_document_versions(
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
-    let verify = |cursor: &str| app.cursors.verify(VersionsOfDocument::scope(document), cursor);
-    let before = page.cursor.as_deref().map(verify).transpose()?;
+    let before = page.position(&app.cursors, VersionsOfDocument::scope(document))?;
     let cursors = app.cursors.clone();
     let query = VersionsOfDocument { workspace, document, before, limit: page.limit()?, cursors };
-    let read = app.queries.get(query, token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, query).await
 }
 
 pub(super) async fn get_document_version(
@@ -102,6 +97,5 @@ pub(super) async fn get_document_version(
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document, version), token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
-    let read = app.queries.get(VersionOfDocument { workspace, document, version }, token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, VersionOfDocument { workspace, document, version }).await
 }

@@ -29,11 +29,9 @@ pub(super) async fn list_members(
 ) -> Result<HttpResponse, AppError> {
     let (workspace, token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
-    let verify = |cursor: &str| app.cursors.verify(MembersOfWorkspace::scope(workspace), cursor);
-    let after = page.cursor.as_deref().map(verify).transpose()?;
+    let after = page.position(&app.cursors, MembersOfWorkspace::scope(workspace))?;
     let query = MembersOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
-    let read = app.queries.get(query, token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, query).await
 }
 
 pub(super) async fn add_member(
@@ -53,8 +51,7 @@ pub(super) async fn get_member(
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, user), token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
-    let read = app.queries.get(MemberByUser { workspace, user }, token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, MemberByUser { workspace, user }).await
 }
 
 pub(super) async fn change_member(

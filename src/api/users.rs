@@ -19,8 +19,7 @@ pub(super) async fn get_own_profile(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
-    let read = app.queries.get(OwnProfile(caller.actor.user_id), caller.token.as_ref()).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, OwnProfile(caller.actor.user_id)).await
 }
 
 pub(super) async fn change_profile(
@@ -42,6 +41,5 @@ pub(super) async fn get_user(
         let may_see = app.queries.get(MaySee { viewer, user }, token).await?.value;
         may_see.filter(|may_see| may_see.0).ok_or(AppError::NotFound)?;
     }
-    let read = app.queries.get(UserById(user), token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, UserById(user)).await
 }

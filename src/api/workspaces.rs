@@ -27,11 +27,9 @@ pub(super) async fn list_workspaces(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let user = caller.actor.user_id;
-    let verify = |cursor: &str| app.cursors.verify(WorkspacesOfUser::scope(user), cursor);
-    let after = page.cursor.as_deref().map(verify).transpose()?;
+    let after = page.position(&app.cursors, WorkspacesOfUser::scope(user))?;
     let query = WorkspacesOfUser { user, after, limit: page.limit()?, cursors: app.cursors.clone() };
-    let read = app.queries.get(query, caller.token.as_ref()).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, query).await
 }
 
 pub(super) async fn create_workspace(
@@ -50,8 +48,7 @@ pub(super) async fn get_workspace(
 ) -> Result<HttpResponse, AppError> {
     let (id, token) = (path.into_inner(), caller.token.as_ref());
     membership(&app.queries, &caller.actor, id, token).await?;
-    let read = app.queries.get(WorkspaceById(id), token).await?;
-    reply::view(&app, &request, &caller, &read)
+    reply::cached(&app, &request, &caller, WorkspaceById(id)).await
 }
 
 pub(super) async fn change_workspace(

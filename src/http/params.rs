@@ -1,16 +1,16 @@
 //! Parameters of the URL.
 
 use actix_web::{HttpRequest, web};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
+use super::cursor::{CursorKey, Scope};
 use crate::error::AppError;
 
 /// The query of a list.
 #[derive(Debug, Deserialize)]
 pub struct PageQuery {
     limit: Option<String>,
-    /// Where to begin.
-    pub cursor: Option<String>,
+    cursor: Option<String>,
 }
 
 /// Entries on a page unless the caller says otherwise, and at most.
@@ -18,6 +18,18 @@ const DEFAULT_LIMIT: u16 = 50;
 const MAX_LIMIT: u16 = 100;
 
 impl PageQuery {
+    /// Where to begin: the position in the cursor, if there is one.
+    ///
+    /// # Errors
+    /// When the cursor is none of this list.
+    pub fn position<T: DeserializeOwned>(
+        &self,
+        cursors: &CursorKey,
+        scope: Scope,
+    ) -> Result<Option<T>, AppError> {
+        Ok(self.cursor.as_deref().map(|cursor| cursors.verify(scope, cursor)).transpose()?)
+    }
+
     /// Entries on a page.
     ///
     /// # Errors

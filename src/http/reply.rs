@@ -18,7 +18,7 @@ use crate::{
     config::CacheStatusAudience,
     db::Written,
     error::AppError,
-    queries::view::View,
+    queries::{CachedQuery, view::View},
     services::once::Created,
 };
 
@@ -31,11 +31,21 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const VARIES: HeaderValue = HeaderValue::from_static("Authorization, Accept, Accept-Encoding");
 
-/// A cached view: 200, 304 if the client has it, 404 if it is known that there is none.
+/// What a cached query yields, for whoever may see it.
 ///
 /// # Errors
-/// [`AppError::NotFound`].
-pub fn view(
+/// [`AppError::NotFound`], and what keeps it from being loaded.
+pub async fn cached<Q: CachedQuery<Value = View>>(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+    query: Q,
+) -> Result<HttpResponse, AppError> {
+    view(app, request, caller, &app.queries.get(query, caller.token.as_ref()).await?)
+}
+
+/// 200, 304 if the client has it, 404 if it is known that there is none.
+fn view(
     app: &App,
     request: &HttpRequest,
     caller: &Caller,
