@@ -25,6 +25,9 @@ fn routes(workspace: &str, user: &str) -> Vec<(String, &'static [Method], bool)>
     const ALL_BUT_POST: &[Method] = &[Method::GET, Method::HEAD, Method::PATCH, Method::DELETE];
     let of_workspace = format!("/v1/workspaces/{workspace}");
     let members = format!("{of_workspace}/members");
+    let documents = format!("{of_workspace}/documents");
+    // There is no such document, which makes no difference here.
+    let document = format!("{documents}/{user}");
     vec![
         ("/livez".to_owned(), GET, false),
         ("/readyz".to_owned(), GET, false),
@@ -41,6 +44,10 @@ fn routes(workspace: &str, user: &str) -> Vec<(String, &'static [Method], bool)>
         (of_workspace, ALL_BUT_POST, true),
         (format!("{members}/{user}"), ALL_BUT_POST, true),
         (members, GET_POST, true),
+        (format!("{document}/versions/1"), GET, true),
+        (format!("{document}/versions"), GET, true),
+        (document, ALL_BUT_POST, true),
+        (documents, GET_POST, true),
     ]
 }
 
