@@ -176,6 +176,12 @@ impl AppError {
         Self::Invalid(vec![Fault { detail: detail.into(), pointer: None, parameter: Some(name) }])
     }
 
+    /// A member of the body breaks a rule. `pointer` is a JSON pointer in a URI fragment; `#` is the body itself.
+    #[must_use]
+    pub fn member(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Fault { detail: detail.into(), pointer: Some(pointer.into()), parameter: None }])
+    }
+
     /// A failure that nobody expected.
     pub fn internal(err: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(err.into())

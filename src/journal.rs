@@ -7,7 +7,7 @@
 //! * **Journal as the bus** (a server, but no Redis): every instance reads new rows several times a second and renews
 //!   its lease from that.
 //!
-//! It never keeps a connection while it waits.
+//! It has connections of its own, so that requests cannot hold it up, and gives up any that does not answer.
 
 use std::{
     collections::HashMap,
@@ -202,18 +202,16 @@ impl Journal {
 /// # Errors
 /// When the database does not answer, or Redis does not confirm.
 pub async fn relay_before_use(db: &Db, link: &Link) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    loop {
-        let rows = db.journal(async |db| JournalRow::list_due(db, 0, CLAIM).await).await?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        link.announce(&tags_of_rows(&rows)).await?;
-        let marked = db.journal(async |db| JournalRow::mark(db, &ids(&rows)).await).await?;
-        if marked < rows.len() || i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM) {
-            // The rest is being marked by others; it was announced here too.
-            return Ok(());
-        }
+    let rows = db.journal(async |db| JournalRow::list_due(db, 0, CLAIM).await).await?;
+    if rows.is_empty() {
+        return Ok(());
     }
+    // There may be more than are named here: then everything is announced. The relay marks the rest.
+    let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
+    let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
+    link.announce(&tags).await?;
+    db.journal(async |db| JournalRow::mark(db, &ids(&rows)).await).await?;
+    Ok(())
 }
 
 fn tags_of_rows(rows: &[JournalRow]) -> Vec<Tag> {

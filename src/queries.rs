@@ -116,5 +116,8 @@ async fn load<Q: CachedQuery>(db: &Db, query: &Q) -> Result<Loaded<Q::Value>, Db
     let mut connection = db.reader().await?;
     let outcome = query.load(connection.reader(), &mut tags).await;
     connection.finish().await?;
+    // A page shows the same person many times.
+    tags.sort_unstable();
+    tags.dedup();
     Ok(Loaded { value: outcome?, tags })
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{AppError, Fault};
+use crate::error::AppError;
 
 /// Largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -135,16 +135,13 @@ async fn drain(mut payload: Payload, mut read: usize) -> Result<Bytes, AppError>
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AppError> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|err| AppError::Malformed(format!("The body is not JSON: {err}.")))?;
-    let fault = |pointer: String, detail: String| {
-        AppError::Invalid(vec![Fault { detail, pointer: Some(pointer), parameter: None }])
-    };
     if !body.is_object() {
-        return Err(fault("#".to_owned(), "must be an object".to_owned()));
+        return Err(AppError::member("#", "must be an object"));
     }
     serde_path_to_error::deserialize(body).map_err(|err| {
         let path = err.path().to_string();
         let pointer = if path == "." { "#".to_owned() } else { format!("#/{}", path.replace('.', "/")) };
-        fault(pointer, err.inner().to_string())
+        AppError::member(pointer, err.inner().to_string())
     })
 }
 
@@ -175,6 +172,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Fault;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -166,8 +166,6 @@ impl CachedQuery for DocumentsOfWorkspace {
         let sign = |last: &DocumentDetails| self.cursors.sign(Self::scope(self.workspace), &last.id);
         let page = Page::new(rows, self.limit, sign).map(|row| DocumentView::new(row, None));
         learned.extend(page.data.iter().flat_map(DocumentView::learned_tags));
-        learned.sort_unstable();
-        learned.dedup();
         Ok(Some(View::page(page)))
     }
 }
@@ -246,8 +244,6 @@ impl CachedQuery for VersionsOfDocument {
         };
         let page = Page::new(rows, self.limit, sign);
         learned.extend(page.data.iter().map(|(_, editor)| tags::user(editor.id)));
-        learned.sort_unstable();
-        learned.dedup();
         Ok(Some(View::page(page.map(|(row, editor)| DocumentVersionView::new(row, editor, false)))))
     }
 }

@@ -126,8 +126,6 @@ impl CachedQuery for WorkspacesOfUser {
             learned.push(tags::workspace(view.id));
             learned.extend(view.learned_tag());
         }
-        learned.sort_unstable();
-        learned.dedup();
         Ok(Some(View::page(page)))
     }
 }

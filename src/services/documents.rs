@@ -11,7 +11,7 @@ use crate::{
         role::Role,
         text::{DocumentContent, DocumentTitle},
     },
-    error::{AppError, Fault, Faults},
+    error::{AppError, Faults},
     http::{
         body::{Creation, nullable, required},
         if_match::IfMatch,
@@ -156,10 +156,7 @@ async fn check_parent(
     document: Option<DocumentId>,
     parent: DocumentId,
 ) -> Result<(), AppError> {
-    let fault = |detail: &str| {
-        let pointer = Some("#/parent_id".to_owned());
-        AppError::Invalid(vec![Fault { detail: detail.to_owned(), pointer, parameter: None }])
-    };
+    let fault = |detail: &str| AppError::member("#/parent_id", detail);
     let mut above = Some(parent);
     for _ in 0..MAX_DEPTH {
         let Some(id) = above else { return Ok(()) };

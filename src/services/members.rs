@@ -14,7 +14,7 @@ use crate::{
         role::Role,
         text::Email,
     },
-    error::{AppError, Fault, Faults},
+    error::{AppError, Faults},
     http::body::{Creation, required},
     models::{members::Member, users::User, workspaces::Workspace},
     queries::{members::MemberView, view::View},
@@ -66,18 +66,18 @@ pub async fn add(
             let email = faults.member("email", Email::parse(email));
             Person::Email(faults.check(email)?)
         }
-        _ => return Err(fault("#", "must have either user_id or email")),
+        _ => return Err(AppError::member("#", "must have either user_id or email")),
     };
     once::create(app, actor, new.once.as_ref(), async |tx| {
         let own = auth::require(tx, actor, workspace, Role::Admin).await?;
         may_grant(own, input.role)?;
         let user = match &person {
             Person::Id(id) => {
-                User::find(tx, *id).await?.ok_or_else(|| fault("#/user_id", "is nobody's id"))?
+                User::find(tx, *id).await?.ok_or_else(|| AppError::member("#/user_id", "is nobody's id"))?
             }
             Person::Email(email) => {
                 let user = User::find_by_email(tx, email.as_str()).await?;
-                user.ok_or_else(|| fault("#/email", "is nobody's address here"))?
+                user.ok_or_else(|| AppError::member("#/email", "is nobody's address here"))?
             }
         };
         let inserted = Member::insert(tx, workspace, user.id, input.role).await.map_err(|err| match err {
@@ -158,12 +158,4 @@ async fn may_take(tx: &mut Tx, own: Role, workspace: WorkspaceId, present: Role)
         return Err(AppError::LastOwner);
     }
     Ok(())
-}
-
-fn fault(pointer: &str, detail: &str) -> AppError {
-    AppError::Invalid(vec![Fault {
-        detail: detail.to_owned(),
-        pointer: Some(pointer.to_owned()),
-        parameter: None,
-    }])
 }
