@@ -1,46 +1,60 @@
-//! Every URL, in one table. Handlers translate: a read is a query, a write is a service.
+//! Every URL, in one table, with what it answers. Handlers translate: a read is a query, a write is a service.
 
 mod auth;
+mod channels;
+mod docs;
 mod documents;
+mod events;
 mod members;
+mod messages;
+mod notifications;
+pub mod openapi;
 mod ops;
+mod search;
 mod users;
 mod workspaces;
 
 use actix_web::{
-    HttpResponse, Resource, ResponseError,
+    HttpResponse, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::{Next, from_fn},
     web::{self, Data, ServiceConfig},
 };
 
+use self::openapi::{
+    Resource,
+    answers::{
+        changed, changed_uncached, created, done, ensured, new_secrets, page, secrets, text, uncached, view,
+    },
+    resource,
+};
 use crate::{
     app::{App, Phase},
     error::AppError,
     http::caller::consistency_token,
+    queries::{
+        channels::{ChannelMemberView, ChannelView},
+        documents::{DocumentVersionView, DocumentView},
+        members::MemberView,
+        messages::MessageView,
+        notifications::{NotificationView, UnreadCount},
+        search::SearchResult,
+        users::UserView,
+        view::Page,
+        workspaces::WorkspaceView,
+    },
     rate_limit::flood_guard::FloodGuard,
+    services::{events::IssuedTicket, sessions::Grant},
 };
-
-/// A resource that is read: HEAD stands beside every GET. Resources rather than routes: they answer 405, with `Allow`.
-macro_rules! resource {
-    ($path:literal, get: $get:expr $(, $method:ident: $handler:expr)*) => {
-        web::resource($path)
-            .route(web::get().to($get))
-            .route(web::head().to($get))
-            $(.route(web::$method().to($handler)))*
-    };
-    ($path:literal $(, $method:ident: $handler:expr)+) => {
-        web::resource($path)$(.route(web::$method().to($handler)))+
-    };
-}
 
 /// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
 pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
-    config.service(resource!("/livez", get: ops::livez));
-    config.service(resource!("/readyz", get: ops::readyz));
-    config.service(resource!("/metrics", get: ops::metrics));
-    let v1 = v1_resources().into_iter().fold(web::scope("/v1"), actix_web::Scope::service);
+    for resource in root_resources() {
+        config.service(resource.into_routes());
+    }
+    let v1 =
+        v1_resources().into_iter().fold(web::scope("/v1"), |v1, resource| v1.service(resource.into_routes()));
     let v1 = v1.wrap(from_fn(admit));
     match guard {
         Some(guard) => config.service(v1.wrap(guard.middleware())),
@@ -49,30 +63,124 @@ pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
     config.default_service(web::to(not_found));
 }
 
+fn root_resources() -> Vec<Resource> {
+    vec![
+        resource("/livez").get(ops::livez, text("Says that the process answers.", "text/plain")),
+        resource("/readyz").get(ops::readyz, text("Says whether to send requests here.", "text/plain")),
+        resource("/metrics").get(ops::metrics, text("Numbers, for Prometheus.", "text/plain")),
+        resource("/openapi.json").get(docs::get_openapi, text("This document.", "application/json")),
+        resource("/docs").get(docs::get_docs, text("This document, for people.", "text/html")),
+        resource("/docs/{file:.*}").get(docs::get_docs_file, text("A part of that page.", "text/html")),
+    ]
+}
+
 fn v1_resources() -> Vec<Resource> {
     vec![
-        resource!("/auth/register", post: auth::register),
-        resource!("/auth/login", post: auth::log_in),
-        resource!("/auth/refresh", post: auth::refresh),
-        resource!("/auth/logout", post: auth::log_out),
-        resource!("/auth/logout-all", post: auth::log_out_everywhere),
-        resource!("/auth/password", post: auth::change_password),
-        resource!("/users/me", get: users::get_own_profile, patch: users::change_profile),
-        resource!("/users/{user}", get: users::get_user),
-        resource!("/workspaces", get: workspaces::list_workspaces, post: workspaces::create_workspace),
-        resource!("/workspaces/{workspace}", get: workspaces::get_workspace,
-            patch: workspaces::change_workspace, delete: workspaces::delete_workspace),
-        resource!("/workspaces/{workspace}/members", get: members::list_members, post: members::add_member),
-        resource!("/workspaces/{workspace}/members/{user}", get: members::get_member,
-            patch: members::change_member, delete: members::remove_member),
-        resource!("/workspaces/{workspace}/documents", get: documents::list_documents,
-            post: documents::create_document),
-        resource!("/workspaces/{workspace}/documents/{document}", get: documents::get_document,
-            patch: documents::change_document, delete: documents::delete_document),
-        resource!("/workspaces/{workspace}/documents/{document}/versions",
-            get: documents::list_document_versions),
-        resource!("/workspaces/{workspace}/documents/{document}/versions/{version}",
-            get: documents::get_document_version),
+        resource("/auth/register")
+            .post(auth::register, new_secrets::<Grant>("Makes an account and signs it in.")),
+        resource("/auth/login").post(auth::log_in, secrets::<Grant>("Signs in.")),
+        resource("/auth/refresh")
+            .post(auth::refresh, secrets::<Grant>("Takes a refresh token and gives the next one.")),
+        resource("/auth/logout").post(auth::log_out, done("Ends the session of a refresh token.")),
+        resource("/auth/logout-all")
+            .post(auth::log_out_everywhere, done("Ends every session of the caller, on every instance.")),
+        resource("/auth/password")
+            .post(auth::change_password, done("Sets a new password and ends every session.")),
+        resource("/users/me")
+            .get(users::get_own_profile, view::<UserView>("The caller's profile."))
+            .patch(users::change_profile, changed::<UserView>("Changes the caller's profile.")),
+        resource("/users/{user}")
+            .get(users::get_user, view::<UserView>("The profile of somebody who shares a workspace.")),
+        resource("/workspaces")
+            .get(
+                workspaces::list_workspaces,
+                page::<WorkspaceView>("The caller's workspaces, in the order of their making."),
+            )
+            .post(workspaces::create_workspace, created::<WorkspaceView>("Makes a workspace.")),
+        resource("/workspaces/{workspace}")
+            .get(workspaces::get_workspace, view::<WorkspaceView>("A workspace."))
+            .patch(workspaces::change_workspace, changed::<WorkspaceView>("Changes a workspace."))
+            .delete(workspaces::delete_workspace, done("Deletes a workspace and everything in it.")),
+        resource("/workspaces/{workspace}/members")
+            .get(members::list_members, page::<MemberView>("The members, longest standing first."))
+            .post(members::add_member, created::<MemberView>("Adds a member.")),
+        resource("/workspaces/{workspace}/members/{user}")
+            .get(members::get_member, view::<MemberView>("A member."))
+            .patch(members::change_member, changed::<MemberView>("Gives a member another role."))
+            .delete(members::remove_member, done("Removes a member, or leaves.")),
+        resource("/workspaces/{workspace}/documents")
+            .get(
+                documents::list_documents,
+                page::<DocumentView>("The documents, newest first, without their contents."),
+            )
+            .post(documents::create_document, created::<DocumentView>("Makes a document.")),
+        resource("/workspaces/{workspace}/documents/{document}")
+            .get(documents::get_document, view::<DocumentView>("A document."))
+            .patch(
+                documents::change_document,
+                changed::<DocumentView>("Changes a document that the caller has seen."),
+            )
+            .delete(documents::delete_document, done("Deletes a document that the caller has seen.")),
+        resource("/workspaces/{workspace}/documents/{document}/versions").get(
+            documents::list_document_versions,
+            page::<DocumentVersionView>("The versions, newest first, without their contents."),
+        ),
+        resource("/workspaces/{workspace}/documents/{document}/versions/{version}")
+            .get(documents::get_document_version, view::<DocumentVersionView>("A version.")),
+        resource("/workspaces/{workspace}/channels")
+            .get(
+                channels::list_channels,
+                page::<ChannelView>("The channels that the caller reads, in the order of their making."),
+            )
+            .post(channels::create_channel, created::<ChannelView>("Makes a channel.")),
+        resource("/workspaces/{workspace}/channels/{channel}")
+            .get(channels::get_channel, view::<ChannelView>("A channel."))
+            .patch(channels::change_channel, changed::<ChannelView>("Changes a channel."))
+            .delete(channels::delete_channel, done("Deletes a channel and everything in it.")),
+        resource("/workspaces/{workspace}/channels/{channel}/members").get(
+            channels::list_channel_members,
+            page::<ChannelMemberView>("The members of a channel, longest standing first."),
+        ),
+        resource("/workspaces/{workspace}/channels/{channel}/members/{user}")
+            .get(channels::get_channel_member, view::<ChannelMemberView>("A member of a channel."))
+            .put(
+                channels::add_channel_member,
+                ensured::<ChannelMemberView>("Puts a member of the workspace into a channel."),
+            )
+            .delete(channels::remove_channel_member, done("Takes somebody out of a channel, or leaves it.")),
+        resource("/workspaces/{workspace}/channels/{channel}/messages")
+            .get(messages::list_messages, page::<MessageView>("The messages, newest first."))
+            .post(messages::send_message, ensured::<MessageView>("Sends a message.")),
+        resource("/workspaces/{workspace}/channels/{channel}/messages/{message}")
+            .get(messages::get_message, view::<MessageView>("A message."))
+            .patch(messages::edit_message, changed::<MessageView>("Edits a message of the caller."))
+            .delete(messages::delete_message, done("Leaves a tombstone in a message's place.")),
+        resource("/workspaces/{workspace}/search").get(
+            search::search,
+            page::<SearchResult>("Documents and messages in which the words occur, best first."),
+        ),
+        resource("/notifications").get(
+            notifications::list_notifications,
+            uncached::<Page<NotificationView>>("The caller's notifications, newest first."),
+        ),
+        resource("/notifications/unread-count").get(
+            notifications::count_unread_notifications,
+            uncached::<UnreadCount>("How many notifications were not read."),
+        ),
+        resource("/notifications/read-all")
+            .post(notifications::read_all_notifications, done("Marks notifications as read.")),
+        resource("/notifications/{notification}").patch(
+            notifications::change_notification,
+            changed_uncached::<NotificationView>("Marks a notification as read, or as not."),
+        ),
+        resource("/events").get(
+            events::stream_events,
+            text("What happens, as it happens: server-sent events.", "text/event-stream"),
+        ),
+        resource("/events/ticket").post(
+            events::create_event_ticket,
+            new_secrets::<IssuedTicket>("Gives out a ticket to the stream of events."),
+        ),
     ]
 }
 

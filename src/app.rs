@@ -23,6 +23,7 @@ use crate::{
     journal::{Journal, Marks, relay_before_use},
     metrics::Metrics,
     queries::{Queries, tags::tags_of_all},
+    realtime::hub::Hub,
     redis::Redis,
 };
 
@@ -42,6 +43,8 @@ pub struct App {
     /// Who is told how the cache fared.
     pub cache_status: CacheStatusAudience,
     pub readiness: Readiness,
+    /// Those who listen to events.
+    pub hub: Hub,
 }
 
 /// Why the application could not be built.
@@ -132,6 +135,17 @@ impl App {
         let readiness = Readiness::default();
         let tasks = Tasks::new(&readiness);
         start_tasks(&tasks, main, &cache, &db, redis, announced);
+        let queries = Queries::new(&cache, &db, &config.cache);
+        let (hub, telling) = Hub::new(metrics.registry())?;
+        {
+            // Streams end when the instance begins to leave: requests under way would wait for them.
+            let (db, queries, heard) = (db.clone(), queries.clone(), cache.invalidated());
+            let draining = readiness.draining.clone();
+            tasks.spawn(main, |stop| async move {
+                let telling = telling.run(db, queries, heard, stop);
+                draining.run_until_cancelled(telling).await;
+            });
+        }
 
         let secret = match &config.auth.secret {
             Some(secret) => secret.clone(),
@@ -139,7 +153,7 @@ impl App {
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = Self {
-            queries: Queries::new(&cache, &db, &config.cache),
+            queries,
             db,
             cache,
             access_tokens: AccessTokens::new(&secret, &config.auth.previous_secrets),
@@ -150,6 +164,7 @@ impl App {
             served_by: HeaderValue::from_str(&config.server.instance_id)?,
             cache_status: config.cache.status,
             readiness,
+            hub,
         };
         Ok((app, tasks))
     }

@@ -7,12 +7,12 @@ use crate::{
     cache::Token,
     db::Tx,
     domain::{
-        id::{UserId, WorkspaceId},
+        id::{ChannelId, UserId, WorkspaceId},
         role::Role,
     },
     error::AppError,
-    models::members::Member,
-    queries::{Queries, members::RoleOf},
+    models::{channels::ChannelReader, members::Member},
+    queries::{Queries, channels::ReadershipOf, members::RoleOf},
 };
 
 /// Who asks.
@@ -54,7 +54,39 @@ pub async fn require(
     } else {
         Err(AppError::Forbidden(match least {
             Role::Owner => "Only an owner may do this.",
-            _ => "Only an admin or an owner may do this.",
+            Role::Admin => "Only an admin or an owner may do this.",
+            Role::Guest | Role::Member => "Guests may only read.",
         }))
     }
+}
+
+/// The actor's role as a reader of a channel, for reading: from the cache.
+///
+/// # Errors
+/// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.
+pub async fn readership(
+    queries: &Queries,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    channel: ChannelId,
+    token: Option<&Token>,
+) -> Result<Role, AppError> {
+    let read = queries.get(ReadershipOf { channel, user: actor.user_id }, token).await?;
+    let readership = read.value.map(|readership| readership.0);
+    let here = readership.filter(|readership| readership.workspace_id == workspace);
+    here.map(|readership| readership.role).ok_or(AppError::NotFound)
+}
+
+/// The actor as a reader of a channel, for writing: from the rows that the write is based on.
+///
+/// # Errors
+/// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.
+pub async fn require_reader(
+    tx: &mut Tx,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    channel: ChannelId,
+) -> Result<ChannelReader, AppError> {
+    let reader = ChannelReader::find(tx, channel, actor.user_id).await?;
+    reader.filter(|reader| reader.workspace_id == workspace).ok_or(AppError::NotFound)
 }

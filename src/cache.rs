@@ -34,7 +34,7 @@ mod write;
 use std::{error::Error, sync::Arc};
 
 use prometheus::Registry;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 
 pub use self::{
     entry::{Json, Stored},
@@ -71,6 +71,8 @@ pub struct Cache {
     stats: Stats,
     names: Names,
     instance: String,
+    /// Rings when something was invalidated, here or elsewhere.
+    invalidated: Arc<Notify>,
     /// Distinguishes the local sequence of this process from that of any other.
     local_epoch: u64,
     /// Loads run here, where a busy Actix worker does not hold them up.
@@ -91,6 +93,7 @@ impl Cache {
             stats: Stats::register(registry)?,
             names: Names::new(&settings.namespace),
             instance: settings.instance,
+            invalidated: Arc::default(),
             local_epoch: rand::random::<u64>() | 1,
             main,
         }))
@@ -100,6 +103,12 @@ impl Cache {
     #[must_use]
     pub fn policy(&self, kind: &'static str, times: Times) -> Arc<Policy> {
         Arc::new(Policy::new(kind, times, self.stats.kind(kind)))
+    }
+
+    /// Rings when something was invalidated, by whichever instance. One listener; several rings may be one.
+    #[must_use]
+    pub fn invalidated(&self) -> Arc<Notify> {
+        Arc::clone(&self.invalidated)
     }
 
     /// L1 cannot be used at present, since nothing proves that it is current.

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use diesel::{RunQueryDsl, prelude::*};
 
 use crate::{
+    api::openapi,
     config::{Config, DatabaseConfig},
     db::{
         maintenance::{self, BlockingPool},
@@ -41,6 +42,8 @@ enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// Print the OpenAPI document.
+    Openapi,
     /// Print the effective configuration, secrets hidden.
     Config,
 }
@@ -101,6 +104,10 @@ fn execute(command: Command, config: &Config) -> Result<(), AnyError> {
         }),
         Command::User { command: UserCommand::Staff { email } } => {
             with_database(&config.database, |pool| make_staff(pool, &email))
+        }
+        Command::Openapi => {
+            println!("{}", openapi::document().to_pretty_json()?);
+            Ok(())
         }
         Command::Config => {
             print!("{}", config.table());

@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod maintenance;
 pub mod schema;
 pub mod seed;
+pub mod snapshot;
 mod tx;
 
 use std::{
@@ -86,8 +87,8 @@ pub enum Unavailable {
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Connections for the journal, beside those for requests.
-const JOURNAL_CONNECTIONS: usize = 2;
+/// Connections for the journal and for the log of events, beside those for requests.
+const JOURNAL_CONNECTIONS: usize = 3;
 /// Longest that the journal's statements may take at once.
 const JOURNAL: Duration = Duration::from_secs(2);
 /// Longest wait for a connection.
@@ -99,7 +100,7 @@ const LIMITS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
 
 impl Db {
     /// Pools for a server; connects when first used. `size` connections for requests (two at least), half of which can
-    /// only read, and two for the journal.
+    /// only read, and three for the journal and the log of events.
     ///
     /// # Errors
     /// When the pools cannot be built.
@@ -174,6 +175,17 @@ impl Db {
         Ok(ReadOnly { reader: Reader { connection }, in_transaction: self.embedded })
     }
 
+    /// Reads rows that are not cached.
+    ///
+    /// # Errors
+    /// When there is no connection in time, or what `work` returns.
+    pub async fn read<T>(&self, work: impl AsyncFnOnce(&mut Reader) -> QueryResult<T>) -> Result<T, DbError> {
+        let mut connection = self.reader().await?;
+        let outcome = work(connection.reader()).await;
+        connection.finish().await?;
+        Ok(outcome?)
+    }
+
     /// Runs `work` in a transaction. What its rows announced is heard by every instance after the commit and before
     /// this returns, and never after a rollback. A caller that goes away in the middle leaves nothing behind; one
     /// that goes away during the commit does not keep it from being announced.
@@ -206,7 +218,7 @@ impl Db {
         }
     }
 
-    /// Runs statements of the journal, which change nothing that is cached, on connections that requests cannot take
+    /// Runs statements of the journal and of the log of events, which change nothing that is cached, on connections that requests cannot take
     /// away. What takes too long is given up together with its connection.
     pub(crate) async fn journal<T>(
         &self,

@@ -1,12 +1,15 @@
 //! The words of the domain: ids, parsed text, roles, and what a write announces. No I/O, nothing `async`.
 
+pub mod event;
 pub mod id;
+pub mod notification;
 pub mod role;
 pub mod text;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
-use self::id::{DocumentId, UserId, WorkspaceId};
+use self::id::{ChannelId, DocumentId, UserId, WorkspaceId};
 
 /// What a save or a delete means to others: the table and the key columns that cached data depends on.
 ///
@@ -45,6 +48,25 @@ pub enum Change {
         id: DocumentId,
         /// Where.
         workspace_id: WorkspaceId,
+    },
+    /// A channel was saved or deleted.
+    Channels {
+        /// Which.
+        id: ChannelId,
+        /// Where.
+        workspace_id: WorkspaceId,
+    },
+    /// Somebody came into a channel or left it.
+    ChannelMembers {
+        /// Where.
+        channel_id: ChannelId,
+        /// Who.
+        user_id: UserId,
+    },
+    /// A message was saved or deleted.
+    Messages {
+        /// Where.
+        channel_id: ChannelId,
     },
     /// Too much to tell.
     Everything,

@@ -17,6 +17,7 @@ use actix_web::{
 };
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use self::problem::Problem;
 
@@ -113,7 +114,7 @@ impl SignIn {
 }
 
 /// One broken rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fault {
     /// What would be right.
     pub detail: String,

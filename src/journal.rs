@@ -21,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cache::{Cache, Tag, l2::Link},
-    db::{Db, DbError},
+    db::{Db, DbError, snapshot::Snapshot},
     models::{
+        events::{Event, EventTicket},
         idempotency_keys::IdempotencyKey,
-        journal::{JournalRow, Snapshot},
+        journal::JournalRow,
     },
     queries::tags::tags_of_all,
+    realtime::KEEP_MINUTES as KEEP_MINUTES_OF_EVENTS,
     telemetry::Chain,
 };
 
@@ -150,9 +152,9 @@ impl Journal {
             let read = self.db.journal(async |db| JournalRow::list_since(db, seen.as_ref()).await).await;
             self.db.note_reachable(read.is_ok());
             match read {
-                Ok((present, _)) if seen.as_ref().is_some_and(|seen| present.horizon < seen.horizon) => {
+                Ok((present, _)) if seen.as_ref().is_some_and(|seen| present.horizon() < seen.horizon()) => {
                     // Another server, or this one restored from a backup: what was read says nothing about it.
-                    log::warn!(horizon = present.horizon; "the journal has gone back; starting anew");
+                    log::warn!(horizon = present.horizon(); "the journal has gone back; starting anew");
                     (seen, hearing) = (None, None);
                     continue;
                 }
@@ -184,13 +186,15 @@ impl Journal {
         }
     }
 
-    /// Deletes old rows, and old answers to repeated requests, until stopped.
+    /// Deletes old rows, old answers to repeated requests, and old events, until stopped.
     pub async fn prune(&self, stop: CancellationToken) {
         let work = || async {
             // An embedded database has no others who would have to hear of it.
             let keep_unrelayed = if self.db.is_embedded() { KEEP_MINUTES } else { KEEP_UNRELAYED_MINUTES };
             self.db.journal(async |db| JournalRow::prune(db, KEEP_MINUTES, keep_unrelayed).await).await?;
             self.db.journal(async |db| IdempotencyKey::prune(db, KEEP_ANSWERS_HOURS).await).await?;
+            self.db.journal(async |db| Event::prune(db, KEEP_MINUTES_OF_EVENTS).await).await?;
+            self.db.journal(async |db| EventTicket::prune(db).await).await?;
             Ok(false)
         };
         repeat("pruning", PRUNE_EVERY, stop, work).await;

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod models;
 pub mod queries;
 pub mod rate_limit;
+pub mod realtime;
 pub mod redis;
 pub mod server;
 pub mod services;

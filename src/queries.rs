@@ -2,8 +2,12 @@
 //!
 //! Never to be used inside a write: nothing uncommitted may reach the cache. There, read models.
 
+pub mod channels;
 pub mod documents;
 pub mod members;
+pub mod messages;
+pub mod notifications;
+pub mod search;
 pub mod tags;
 pub mod users;
 pub mod view;
@@ -52,6 +56,10 @@ pub enum Kind {
     Document,
     /// Profiles, sign-in states.
     User,
+    /// Channels, who reads them, pages of their messages.
+    Messages,
+    /// Search results.
+    Search,
 }
 
 /// How long it is remembered that there is nothing.
@@ -66,6 +74,8 @@ pub struct Queries {
     members: Arc<Policy>,
     document: Arc<Policy>,
     user: Arc<Policy>,
+    messages: Arc<Policy>,
+    search: Arc<Policy>,
 }
 
 impl Queries {
@@ -78,6 +88,8 @@ impl Queries {
             members: policy("members", config.ttl.members),
             document: policy("document", config.ttl.document),
             user: policy("user", config.ttl.user),
+            messages: policy("messages", config.ttl.messages),
+            search: policy("search", config.ttl.search),
             cache: Arc::clone(cache),
             db: db.clone(),
         }
@@ -107,17 +119,17 @@ impl Queries {
             Kind::Members => &self.members,
             Kind::Document => &self.document,
             Kind::User => &self.user,
+            Kind::Messages => &self.messages,
+            Kind::Search => &self.search,
         }
     }
 }
 
 async fn load<Q: CachedQuery>(db: &Db, query: &Q) -> Result<Loaded<Q::Value>, DbError> {
     let mut tags = Vec::new();
-    let mut connection = db.reader().await?;
-    let outcome = query.load(connection.reader(), &mut tags).await;
-    connection.finish().await?;
+    let value = db.read(async |reader| query.load(reader, &mut tags).await).await?;
     // A page shows the same person many times.
     tags.sort_unstable();
     tags.dedup();
-    Ok(Loaded { value: outcome?, tags })
+    Ok(Loaded { value, tags })
 }

@@ -20,8 +20,10 @@ use uuid::Uuid;
 
 use crate::domain::id::{SessionId, UserId};
 
+mod opaque;
 mod secret;
 
+pub use opaque::{RefreshToken, Ticket};
 pub use secret::load_or_create_secret;
 
 /// How long an access token is good for.
@@ -223,48 +225,6 @@ pub(crate) fn derive_key(secret: &[u8], label: &str) -> [u8; 32] {
     let mut key = [0; 32];
     Hkdf::<Sha256>::new(None, secret).expand(label.as_bytes(), &mut key).expect("32 bytes are not too many");
     key
-}
-
-/// A refresh token: 256 random bits, good for one exchange. Only its digest is stored.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RefreshToken([u8; 32]);
-
-impl RefreshToken {
-    /// Begins every refresh token, so that people and scanners recognise a leaked one.
-    const PREFIX: &str = "lsr_";
-
-    /// A token that nobody has seen.
-    #[expect(clippy::new_without_default, reason = "no token is the default one")]
-    pub fn new() -> Self {
-        Self(rand::random())
-    }
-
-    /// Takes a token that a client sent; `None` if it cannot be one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(Self::PREFIX)?;
-        // Checked first, so that nobody makes us decode megabytes.
-        if encoded.len() != 43 {
-            return None;
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The token as the client gets it. For the response only.
-    pub fn reveal(&self) -> String {
-        format!("{}{}", Self::PREFIX, URL_SAFE_NO_PAD.encode(self.0))
-    }
-
-    /// What is stored instead of the token. No salt: 256 random bits cannot be guessed.
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.0).into()
-    }
-}
-
-impl fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RefreshToken(***)")
-    }
 }
 
 #[cfg(test)]

@@ -213,7 +213,9 @@ impl Bus {
         if message.origin != self.cache.instance {
             self.cache.stats.invalidated("bus", message.tags.len());
         }
-        match generation.hear(message.sequence, &message.tags) {
+        let heard = generation.hear(message.sequence, &message.tags);
+        self.cache.invalidated.notify_one();
+        match heard {
             Heard::InOrder => Ok(()),
             Heard::Gap => Err(Lost::Gap),
         }
@@ -293,6 +295,7 @@ impl Hearing<'_> {
     pub fn heard(&self, tags: &[Tag]) {
         self.cache.stats.invalidated("journal", tags.len());
         self.generation.hear_local(tags);
+        self.cache.invalidated.notify_one();
     }
 
     /// Every change that was visible at `asked` has been heard.

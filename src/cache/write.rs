@@ -33,6 +33,7 @@ impl Cache {
             if let Some(invalidated) = outcome
                 && self.trust.generation().number() == generation.number()
             {
+                self.invalidated.notify_one();
                 return invalidated;
             }
         }

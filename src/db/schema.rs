@@ -80,6 +80,9 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::*;
+    use diesel_full_text_search::Tsvector;
+
     documents (id) {
         id -> Uuid,
         workspace_id -> Uuid,
@@ -91,6 +94,7 @@ diesel::table! {
         version -> Int8,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        words -> Tsvector,
     }
 }
 
@@ -128,6 +132,144 @@ diesel::table! {
 }
 
 diesel::table! {
+    channels (id) {
+        id -> Uuid,
+        workspace_id -> Uuid,
+        name -> Text,
+        topic -> Text,
+        is_private -> Bool,
+        created_by -> Uuid,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    channel_members (channel_id, user_id) {
+        workspace_id -> Uuid,
+        channel_id -> Uuid,
+        user_id -> Uuid,
+        version -> Int8,
+        joined_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    /// A view: a channel with the person who made it.
+    channel_details (id) {
+        id -> Uuid,
+        workspace_id -> Uuid,
+        name -> Text,
+        topic -> Text,
+        is_private -> Bool,
+        created_by -> Uuid,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        creator_name -> Text,
+        creator_display_name -> Text,
+        creator_avatar_url -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    /// A view: who reads what.
+    channel_readers (channel_id, user_id) {
+        channel_id -> Uuid,
+        workspace_id -> Uuid,
+        user_id -> Uuid,
+        role -> Text,
+        is_private -> Bool,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use diesel_full_text_search::Tsvector;
+
+    messages (id) {
+        id -> Uuid,
+        workspace_id -> Uuid,
+        channel_id -> Uuid,
+        author_id -> Uuid,
+        reply_to -> Nullable<Uuid>,
+        content -> Text,
+        client_msg_id -> Nullable<Text>,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        edited_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+        words -> Tsvector,
+    }
+}
+
+diesel::table! {
+    /// A view: a message with its author.
+    message_details (id) {
+        id -> Uuid,
+        workspace_id -> Uuid,
+        channel_id -> Uuid,
+        author_id -> Uuid,
+        reply_to -> Nullable<Uuid>,
+        content -> Text,
+        client_msg_id -> Nullable<Text>,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        edited_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+        author_name -> Text,
+        author_display_name -> Text,
+        author_avatar_url -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    notifications (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        workspace_id -> Uuid,
+        kind -> Text,
+        actor_id -> Uuid,
+        channel_id -> Nullable<Uuid>,
+        message_id -> Nullable<Uuid>,
+        document_id -> Nullable<Uuid>,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        read_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    events (id) {
+        id -> Int8,
+        xid -> Int8,
+        written_at -> Timestamptz,
+        kind -> Text,
+        audience -> Text,
+        user_id -> Nullable<Uuid>,
+        workspace_id -> Nullable<Uuid>,
+        channel_id -> Nullable<Uuid>,
+        data -> Text,
+    }
+}
+
+diesel::table! {
+    event_tickets (digest) {
+        digest -> Bytea,
+        user_id -> Uuid,
+        session_id -> Uuid,
+        token_epoch -> Int4,
+        token_expires_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     idempotency_keys (user_id, path, key) {
         user_id -> Uuid,
         path -> Text,
@@ -154,10 +296,18 @@ diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(refresh_tokens -> sessions (session_id));
 diesel::joinable!(members -> users (user_id));
 diesel::joinable!(document_versions -> users (edited_by));
+diesel::joinable!(channel_members -> users (user_id));
+diesel::joinable!(notifications -> users (actor_id));
 diesel::joinable!(members -> workspace_details (workspace_id));
+diesel::allow_tables_to_appear_in_same_query!(documents, document_details);
+diesel::allow_tables_to_appear_in_same_query!(channels, messages, message_details);
+diesel::allow_tables_to_appear_in_same_query!(channel_details, channel_readers);
+diesel::allow_tables_to_appear_in_same_query!(events, members, channel_readers);
 diesel::allow_tables_to_appear_in_same_query!(
+    channel_members,
     document_versions,
     members,
+    notifications,
     refresh_tokens,
     sessions,
     users,

@@ -73,6 +73,14 @@ texts! {
     DocumentTitle: |text| line(text, 1, 200);
     /// Up to 100,000 characters, line breaks among them, or nothing.
     DocumentContent: |text| lines(text, CONTENT_MAX);
+    /// A channel's name: one line of 1 to 80 characters.
+    ChannelName: |text| line(text, 1, 80);
+    /// What a channel is about: one line of up to 250 characters, or nothing.
+    ChannelTopic: |text| line(text, 0, 250);
+    /// A message: 1 to 10,000 characters that are not all blank, line breaks among them.
+    MessageContent: message;
+    /// What a client calls a message, so that it can send it again: 1 to 255 printable ASCII characters.
+    ClientMessageId: client_message_id;
     /// The absolute `http` or `https` URL of a picture.
     AvatarUrl: avatar_url;
     /// The name of a time zone, such as `Europe/Berlin`. Known by its looks only.
@@ -83,6 +91,8 @@ texts! {
 
 const DESCRIPTION_MAX: usize = 2000;
 const CONTENT_MAX: usize = 100_000;
+const MESSAGE_MAX: usize = 10_000;
+const CLIENT_MESSAGE_ID_MAX: usize = 255;
 const EMAIL_MAX: usize = 254;
 const URL_MAX: usize = 2048;
 const TIMEZONE_MAX: usize = 64;
@@ -120,6 +130,20 @@ fn lines(text: &str, most: usize) -> Result<String, TextError> {
         return Err(TextError::new("must not contain control characters other than line breaks and tabs"));
     }
     Ok(text.to_owned())
+}
+
+fn message(text: &str) -> Result<String, TextError> {
+    if text.trim().is_empty() {
+        return Err(TextError::new("must not be blank"));
+    }
+    lines(text, MESSAGE_MAX)
+}
+
+fn client_message_id(text: &str) -> Result<String, TextError> {
+    if (1..=CLIENT_MESSAGE_ID_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(TextError::new(format!("must be 1 to {CLIENT_MESSAGE_ID_MAX} printable ASCII characters")))
 }
 
 /// A pragmatic check: only sending a message proves that an address exists. ASCII only, because

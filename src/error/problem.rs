@@ -8,12 +8,13 @@ use actix_web::{
     },
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{AppError, Fault};
 use crate::telemetry::current_request_id;
 
 /// A problem as it is sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
     pub(super) r#type: String,
     title: &'static str,

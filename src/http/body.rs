@@ -42,6 +42,28 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = AppError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let typed = check_type(request);
+        let payload = payload.take();
+        Box::pin(async move {
+            let bytes = collect(payload).await?;
+            if bytes.is_empty() {
+                return Ok(Self(T::default()));
+            }
+            typed?;
+            parse(&bytes).map(Self)
+        })
+    }
+}
+
 /// A body that asks for something to be made, and the key under which the request may be repeated.
 #[derive(Debug)]
 pub struct Creation<T> {

@@ -13,6 +13,7 @@ use crate::{
     app::App,
     auth::Actor,
     cache::Token,
+    domain::id::{SessionId, UserId},
     error::{AppError, SignIn},
     queries::users::SignInStateOf,
 };
@@ -24,6 +25,17 @@ pub struct Caller {
     pub actor: Actor,
     /// A write that no answer may be older than.
     pub token: Option<Token>,
+    /// What he has shown to be let in.
+    pub credential: Credential,
+}
+
+/// What somebody has shown to be let in, and for how long it is good.
+#[derive(Debug, Clone, Copy)]
+pub struct Credential {
+    pub session_id: SessionId,
+    pub token_epoch: i32,
+    /// In seconds since 1970.
+    pub expires_at: u64,
 }
 
 impl FromRequest for Caller {
@@ -36,27 +48,45 @@ impl FromRequest for Caller {
             let app =
                 request.app_data::<Data<App>>().ok_or_else(|| AppError::internal("no application data"))?;
             let token = consistency_token(request.headers())?;
-            let actor = sign_in(app, bearer(request.headers())?, token.as_ref()).await?;
-            Ok(Self { actor, token })
+            let (actor, credential) = sign_in(app, bearer(request.headers())?, token.as_ref()).await?;
+            Ok(Self { actor, token, credential })
         })
     }
 }
 
-async fn sign_in(app: &App, access_token: &str, token: Option<&Token>) -> Result<Actor, AppError> {
-    let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
+async fn sign_in(
+    app: &App,
+    access_token: &str,
+    token: Option<&Token>,
+) -> Result<(Actor, Credential), AppError> {
     let claims = app.access_tokens.verify(access_token).map_err(|reason| {
         // Told to the operator, not to the caller.
         app.metrics.sign_in_failed(reason.reason());
-        invalid()
+        AppError::Unauthenticated(SignIn::InvalidToken)
     })?;
+    let credential = Credential { session_id: claims.sid, token_epoch: claims.epoch, expires_at: claims.exp };
+    let actor = admit(app, claims.sub, &credential, token).await?;
+    Ok((actor, credential))
+}
+
+/// Lets in whoever has a credential that was not revoked.
+///
+/// # Errors
+/// When it was, or when that cannot be found out.
+pub async fn admit(
+    app: &App,
+    user_id: UserId,
+    credential: &Credential,
+    token: Option<&Token>,
+) -> Result<Actor, AppError> {
+    let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
     // Fails closed: whoever cannot be checked is not let in.
-    let state = app.queries.get(SignInStateOf(claims.sub), token).await?.value.ok_or_else(invalid)?;
-    let state = &state.0;
-    if !state.is_active || claims.epoch < state.token_epoch || state.ended_sessions.contains(&claims.sid) {
+    let state = app.queries.get(SignInStateOf(user_id), token).await?.value.ok_or_else(invalid)?;
+    if !state.0.admits(credential.session_id, credential.token_epoch) {
         app.metrics.sign_in_failed("revoked");
         return Err(invalid());
     }
-    Ok(Actor { user_id: claims.sub, is_staff: state.is_staff })
+    Ok(Actor { user_id, is_staff: state.0.is_staff })
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {

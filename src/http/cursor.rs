@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 const FORMAT: u8 = 1;
@@ -25,6 +25,16 @@ impl Scope {
     #[must_use]
     pub const fn new(list: &'static str, of: Uuid) -> Self {
         Self { list, of }
+    }
+
+    /// A list that is filtered: a cursor is good for the filters it was made with.
+    #[must_use]
+    pub fn filtered(list: &'static str, of: Uuid, filters: &impl Serialize) -> Self {
+        let mut digest = Sha256::new_with_prefix(of.as_bytes());
+        digest.update(serde_json::to_vec(filters).unwrap_or_default());
+        let mut folded = [0; 16];
+        folded.iter_mut().zip(digest.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+        Self { list, of: Uuid::from_bytes(folded) }
     }
 }
 

@@ -2,14 +2,19 @@
 
 use actix_web::{HttpRequest, web};
 use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::IntoParams;
 
 use super::cursor::{CursorKey, Scope};
 use crate::error::AppError;
 
 /// The query of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
+    /// Entries on a page.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     db::Written,
     error::AppError,
     queries::{CachedQuery, view::View},
-    services::once::Created,
+    services::once::{Created, Maker},
 };
 
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
@@ -103,17 +103,18 @@ fn next_link(app: &App, request: &HttpRequest, cursor: &str) -> Result<HeaderVal
     HeaderValue::try_from(link).map_err(AppError::internal)
 }
 
-/// A write that made something: 201 with where it is.
+/// A write that made something: 201 with where it is; 200 if it was there.
 ///
 /// # Errors
 /// When the path makes no header.
 pub fn created(app: &App, written: Written<Created>) -> Result<HttpResponse, AppError> {
-    let Created { path, replayed, .. } = &written.value;
+    let Created { path, by, .. } = &written.value;
     let location = HeaderValue::try_from(format!("{}{path}", app.public_url)).map_err(AppError::internal)?;
-    let replayed = *replayed;
-    let mut response = object(StatusCode::CREATED, &written.map(|created| created.view))?;
+    let by = *by;
+    let status = if by == Maker::Another { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = object(status, &written.map(|created| created.view))?;
     response.headers_mut().insert(LOCATION, location);
-    if replayed {
+    if by == Maker::SameKey {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
@@ -135,6 +136,33 @@ fn object(status: StatusCode, written: &Written<View>) -> Result<HttpResponse, A
     headers.insert(VARY, VARIES);
     let etag = HeaderValue::from_maybe_shared(written.value.etag.clone());
     headers.insert(ETAG, etag.map_err(AppError::internal)?);
+    Ok(response)
+}
+
+/// What is read from the rows each time, for the caller alone: nobody may keep it.
+///
+/// # Errors
+/// When the cursor makes no link.
+pub fn uncached(app: &App, request: &HttpRequest, view: &View) -> Result<HttpResponse, AppError> {
+    let mut response = HttpResponse::Ok().body(view.body.clone());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if let Some(cursor) = &view.next_cursor {
+        headers.insert(LINK, next_link(app, request, cursor)?);
+    }
+    Ok(response)
+}
+
+/// A write to what is for the caller alone: 200 with what it is now.
+///
+/// # Errors
+/// When the token makes no header.
+pub fn changed_uncached(written: &Written<View>) -> Result<HttpResponse, AppError> {
+    let mut response = acknowledged(StatusCode::OK, written)?.body(written.value.body.clone());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
     Ok(response)
 }
 

@@ -9,7 +9,10 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::{db::schema::cache_journal, domain::Change};
+use crate::{
+    db::{schema::cache_journal, snapshot::Snapshot},
+    domain::Change,
+};
 
 /// A row of the journal.
 #[derive(Debug, Clone)]
@@ -76,12 +79,10 @@ impl JournalRow {
         db: &mut AsyncPgConnection,
         snapshot: Option<&Snapshot>,
     ) -> QueryResult<(Snapshot, Vec<Self>)> {
-        let (before, horizon) = snapshot.map_or((None, i64::MAX), |seen| (Some(&seen.text), seen.horizon));
+        let (before, horizon) = seen_of(snapshot);
         // One statement, so that all of it is of one snapshot.
         let rows: Vec<Since> = diesel::sql_query(
-            "SELECT pg_current_snapshot()::text AS snapshot, \
-                    pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
-                    id, changes::text AS changes \
+            "SELECT pg_current_snapshot()::text AS snapshot, id, changes::text AS changes \
              FROM (SELECT 1) AS one LEFT JOIN cache_journal \
                 ON xid >= $2 AND NOT pg_visible_in_snapshot(xid::text::xid8, $1::pg_snapshot) ORDER BY id",
         )
@@ -89,10 +90,9 @@ impl JournalRow {
         .bind::<BigInt, _>(horizon)
         .load(db)
         .await?;
-        let present =
-            rows.as_slice().first().map(|row| Snapshot { text: row.snapshot.clone(), horizon: row.horizon });
+        let present = present_snapshot(rows.as_slice().first().map(|row| row.snapshot.as_str()))?;
         let rows = rows.into_iter().filter_map(|row| Some(Self::new((row.id?, row.changes?))));
-        Ok((present.ok_or(diesel::result::Error::NotFound)?, rows.collect()))
+        Ok((present, rows.collect()))
     }
 
     /// Deletes rows that are older than `minutes`; those not relayed only after `unrelayed_minutes`.
@@ -108,20 +108,21 @@ impl JournalRow {
     }
 }
 
-/// What a reading of the journal could see.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    text: String,
-    /// Every transaction below this number was over.
-    pub horizon: i64,
+/// The binds of "not visible in this snapshot, or in none": its text, and a bound that an index can use.
+pub(super) fn seen_of(snapshot: Option<&Snapshot>) -> (Option<&str>, i64) {
+    snapshot.map_or((None, i64::MAX), |seen| (Some(seen.as_str()), seen.horizon()))
+}
+
+/// The snapshot in a row that every reading returns.
+pub(super) fn present_snapshot(text: Option<&str>) -> QueryResult<Snapshot> {
+    let text = text.ok_or(diesel::result::Error::NotFound)?;
+    text.parse().map_err(|err| diesel::result::Error::DeserializationError(Box::new(err)))
 }
 
 #[derive(QueryableByName)]
 struct Since {
     #[diesel(sql_type = Text)]
     snapshot: String,
-    #[diesel(sql_type = BigInt)]
-    horizon: i64,
     #[diesel(sql_type = Nullable<BigInt>)]
     id: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]

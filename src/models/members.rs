@@ -1,7 +1,7 @@
 //! The `members` table: who is in a workspace, and as what.
 
 use chrono::{DateTime, Utc};
-use diesel::{QueryResult, dsl::now, prelude::*};
+use diesel::{QueryResult, define_sql_function, dsl::now, prelude::*, sql_types::Text};
 use serde::{Deserialize, Serialize};
 
 use super::users::User;
@@ -16,6 +16,9 @@ use crate::{
         role::Role,
     },
 };
+
+define_sql_function! { fn lower(text: Text) -> Text; }
+define_sql_function! { fn strpos(text: Text, part: Text) -> diesel::sql_types::Integer; }
 
 /// A row of the `members` table.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -91,6 +94,20 @@ impl Member {
             page = page.filter(later.or(members::joined_at.eq(joined_at).and(members::user_id.gt(user_id))));
         }
         db.list(page).await
+    }
+
+    /// The members of a workspace whose names stand in `text` after an `@`, whatever follows them there.
+    pub async fn list_named_in(
+        db: &mut Reader,
+        workspace: WorkspaceId,
+        text: &str,
+    ) -> QueryResult<Vec<(UserId, String)>> {
+        let called = "@".into_sql::<Text>().concat(lower(users::name));
+        let candidates = members::table
+            .inner_join(users::table)
+            .filter(members::workspace_id.eq(workspace))
+            .filter(strpos(lower(text), called).gt(0));
+        db.list(candidates.select((users::id, users::name))).await
     }
 
     /// How many owners a workspace has. To be asked under [`super::workspaces::Workspace::lock`].

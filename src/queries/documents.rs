@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     CachedQuery, Kind, tags,
@@ -21,7 +22,8 @@ use crate::{
 };
 
 /// A document; in lists, without its content.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Document)]
 pub struct DocumentView {
     pub id: DocumentId,
     pub object: &'static str,
@@ -73,7 +75,8 @@ impl DocumentView {
 }
 
 /// What a document was at some time; in lists, without its content.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DocumentVersion)]
 pub struct DocumentVersionView {
     /// The document's id: a version is known by both.
     pub id: DocumentId,

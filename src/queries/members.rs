@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     CachedQuery, Kind, tags,
@@ -24,7 +25,8 @@ use crate::{
 };
 
 /// A member of a workspace.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Member)]
 pub struct MemberView {
     /// The user's id: a person is a member once.
     pub id: UserId,

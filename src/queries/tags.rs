@@ -6,7 +6,7 @@ use crate::{
     cache::Tag,
     domain::{
         Change,
-        id::{DocumentId, UserId, WorkspaceId},
+        id::{ChannelId, DocumentId, UserId, WorkspaceId},
     },
 };
 
@@ -46,6 +46,54 @@ pub fn workspace_member(id: WorkspaceId, user: UserId) -> Tag {
     Tag::pair("workspace", id.as_uuid(), "member", user.as_uuid())
 }
 
+/// A document: what it says and what it said.
+#[must_use]
+pub fn document(id: DocumentId) -> Tag {
+    Tag::new("document", id.as_uuid())
+}
+
+/// The list of a workspace's documents.
+#[must_use]
+pub fn workspace_documents(id: WorkspaceId) -> Tag {
+    Tag::suffixed("workspace", id.as_uuid(), "documents")
+}
+
+/// A channel as it is shown, and whether it is private.
+#[must_use]
+pub fn channel(id: ChannelId) -> Tag {
+    Tag::new("channel", id.as_uuid())
+}
+
+/// Which channels a workspace has, and what they are like.
+#[must_use]
+pub fn workspace_channels(id: WorkspaceId) -> Tag {
+    Tag::suffixed("workspace", id.as_uuid(), "channels")
+}
+
+/// The list of a channel's members.
+#[must_use]
+pub fn channel_members(id: ChannelId) -> Tag {
+    Tag::suffixed("channel", id.as_uuid(), "members")
+}
+
+/// One member of a channel.
+#[must_use]
+pub fn channel_member(id: ChannelId, user: UserId) -> Tag {
+    Tag::pair("channel", id.as_uuid(), "member", user.as_uuid())
+}
+
+/// Which channels a user is in.
+#[must_use]
+pub fn user_channels(id: UserId) -> Tag {
+    Tag::suffixed("user", id.as_uuid(), "channels")
+}
+
+/// The messages of a channel.
+#[must_use]
+pub fn channel_messages(id: ChannelId) -> Tag {
+    Tag::suffixed("channel", id.as_uuid(), "messages")
+}
+
 /// What a change makes stale.
 #[must_use]
 pub fn tags_of(change: &Change) -> Vec<Tag> {
@@ -61,20 +109,13 @@ pub fn tags_of(change: &Change) -> Vec<Tag> {
             user_workspaces(user_id),
         ],
         Change::Documents { id, workspace_id } => vec![document(id), workspace_documents(workspace_id)],
+        Change::Channels { id, workspace_id } => vec![channel(id), workspace_channels(workspace_id)],
+        Change::ChannelMembers { channel_id, user_id } => {
+            vec![channel_members(channel_id), channel_member(channel_id, user_id), user_channels(user_id)]
+        }
+        Change::Messages { channel_id } => vec![channel_messages(channel_id)],
         Change::Everything => vec![Tag::all()],
     }
-}
-
-/// A document: what it says and what it said.
-#[must_use]
-pub fn document(id: DocumentId) -> Tag {
-    Tag::new("document", id.as_uuid())
-}
-
-/// The list of a workspace's documents.
-#[must_use]
-pub fn workspace_documents(id: WorkspaceId) -> Tag {
-    Tag::suffixed("workspace", id.as_uuid(), "documents")
 }
 
 /// More changes than this make everything stale, as in the journal: naming them would hold up Redis.

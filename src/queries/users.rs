@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{CachedQuery, Kind, tags, view::View};
 use crate::{
@@ -14,7 +15,8 @@ use crate::{
 };
 
 /// A person as others' objects show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Person)]
 pub struct PersonView {
     pub id: UserId,
     pub name: String,
@@ -30,7 +32,8 @@ impl From<User> for PersonView {
 }
 
 /// A profile.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
 pub struct UserView {
     pub id: UserId,
     pub object: &'static str,
@@ -127,6 +130,14 @@ pub struct SignInState {
     pub is_staff: bool,
     /// Sessions that ended while access tokens of theirs may still be about.
     pub ended_sessions: Vec<SessionId>,
+}
+
+impl SignInState {
+    /// Whether a token of this session and epoch is still good.
+    #[must_use]
+    pub fn admits(&self, session: SessionId, token_epoch: i32) -> bool {
+        self.is_active && token_epoch >= self.token_epoch && !self.ended_sessions.contains(&session)
+    }
 }
 
 /// The sign-in state of a user.

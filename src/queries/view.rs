@@ -1,10 +1,17 @@
 //! A response as it is cached: the bytes that go on the wire, with their entity tag. A hit serialises nothing.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Ref, RefOr, Type,
+        schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType},
+    },
+};
 
 use crate::cache::Stored;
 
@@ -64,6 +71,33 @@ impl View {
         let body = to_json(&page);
         let etag = format!("W/\"{}\"", short_hash(&body)).into();
         Self { body, etag, next_cursor: page.next_cursor }
+    }
+}
+
+/// By hand: each list has a page of its own name.
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let data = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
+        let cursor = SchemaType::from_iter([Type::String, Type::Null]);
+        ObjectBuilder::new()
+            .property("data", data)
+            .property("next_cursor", ObjectBuilder::new().schema_type(cursor))
+            .property("has_more", ObjectBuilder::new().schema_type(Type::Boolean))
+            .required("data")
+            .required("next_cursor")
+            .required("has_more")
+            .into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        T::schemas(schemas);
+        schemas.push((T::name().into_owned(), T::schema()));
     }
 }
 

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     CachedQuery, Kind, tags,
@@ -18,7 +19,8 @@ use crate::{
 };
 
 /// A workspace.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Workspace)]
 pub struct WorkspaceView {
     pub id: WorkspaceId,
     pub object: &'static str,

@@ -1,12 +1,14 @@
 //! Writing documents. Members write, guests read. Who changes or deletes a document has to say which version he has seen.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
     auth::{self, Actor},
     db::{Tx, Written},
     domain::{
+        event::{Audience, EventKind},
         id::{DocumentId, WorkspaceId},
         role::Role,
         text::{DocumentContent, DocumentTitle},
@@ -21,11 +23,16 @@ use crate::{
         workspaces::Workspace,
     },
     queries::{documents::DocumentView, view::View},
-    services::once::{self, Created},
+    services::{
+        events,
+        mentions::Place,
+        notifications::{self, Subject},
+        once::{self, Created},
+    },
 };
 
 /// A new document.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDocument {
     title: String,
@@ -34,12 +41,14 @@ pub struct CreateDocument {
 }
 
 /// A merge patch of a document.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeDocument {
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     title: Option<String>,
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     content: Option<String>,
     /// `null`: at the top.
     #[serde(default, deserialize_with = "nullable")]
@@ -78,6 +87,8 @@ pub async fn create(
         };
         let document = Document::insert(tx, new).await?;
         let id = document.ok_or_else(|| AppError::internal("a document was not inserted"))?.id;
+        let about = (Place::Workspace(workspace), Subject::document(workspace, id));
+        notifications::notify_mentioned(tx, actor, about, content.as_str(), "").await?;
         Ok(Created::new(format!("/v1/workspaces/{workspace}/documents/{id}"), view(tx, workspace, id).await?))
     })
     .await
@@ -110,11 +121,19 @@ pub async fn change(
                 check_parent(tx, workspace, Some(id), parent).await?;
             }
             let present = seen(tx, workspace, id, if_match).await?;
-            if !changes.is_empty() {
-                let changed = Document::update(tx, &present, actor.user_id, &changes).await?;
-                changed.ok_or_else(|| AppError::internal("a locked document was changed by another"))?;
+            if changes.is_empty() {
+                return view(tx, workspace, id).await;
             }
-            view(tx, workspace, id).await
+            let changed = Document::update(tx, &present, actor.user_id, &changes).await?;
+            let changed =
+                changed.ok_or_else(|| AppError::internal("a locked document was changed by another"))?;
+            let about = (Place::Workspace(workspace), Subject::document(workspace, id));
+            notifications::notify_mentioned(tx, actor, about, &changed.content, &present.content).await?;
+            let (row, content) = DocumentDetails::find(tx, workspace, id).await?.ok_or(AppError::NotFound)?;
+            let listed = DocumentView::new(row.clone(), None);
+            let audience = Audience::Workspace(workspace, None);
+            events::tell(tx, EventKind::DocumentUpdated, audience, &listed).await?;
+            Ok(View::object(row.version, &DocumentView::new(row, Some(content))))
         })
         .await
 }

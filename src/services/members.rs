@@ -4,13 +4,16 @@
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
     auth::{self, Actor},
     db::{Tx, Written},
     domain::{
+        event::{Audience, EventKind},
         id::{UserId, WorkspaceId},
+        notification::NotificationKind,
         role::Role,
         text::Email,
     },
@@ -18,11 +21,15 @@ use crate::{
     http::body::{Creation, required},
     models::{members::Member, users::User, workspaces::Workspace},
     queries::{members::MemberView, view::View},
-    services::once::{self, Created},
+    services::{
+        events,
+        notifications::{self, Subject},
+        once::{self, Created},
+    },
 };
 
 /// A new member, by id or by address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddMember {
     user_id: Option<UserId>,
@@ -38,10 +45,11 @@ impl AddMember {
 }
 
 /// A merge patch of a membership.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeMember {
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = Role, required = false)]
     role: Option<Role>,
 }
 
@@ -87,7 +95,13 @@ pub async fn add(
         })?;
         let member = inserted.ok_or(AppError::Conflict("This user is a member already."))?;
         let path = format!("/v1/workspaces/{workspace}/members/{}", user.id);
-        Ok(Created::new(path, View::object(member.version, &MemberView::new(member, user))))
+        let (version, added) = (member.version, user.id);
+        let view = MemberView::new(member, user);
+        let audience = Audience::Workspace(workspace, Some(added));
+        events::tell(tx, EventKind::MemberAdded, audience, &view).await?;
+        let subject = Subject::workspace(workspace);
+        notifications::notify(tx, actor, subject, NotificationKind::WorkspaceAdded, [added]).await?;
+        Ok(Created::new(path, View::object(version, &view)))
     })
     .await
 }
@@ -132,9 +146,12 @@ pub async fn remove(
             let least = if leaves { Role::Guest } else { Role::Admin };
             Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
             let own = auth::require(tx, actor, workspace, least).await?;
-            let present = Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
-            may_take(tx, own, workspace, present).await?;
-            Member::delete(tx, workspace, user).await?.map(drop).ok_or(AppError::NotFound)
+            let (member, person) =
+                Member::find_with_user(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
+            may_take(tx, own, workspace, member.role).await?;
+            Member::delete(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
+            let audience = Audience::Workspace(workspace, Some(user));
+            events::tell(tx, EventKind::MemberRemoved, audience, &MemberView::new(member, person)).await
         })
         .await
 }

@@ -20,15 +20,32 @@ pub struct Created {
     pub path: String,
     /// What it is.
     pub view: View,
-    /// It was made by an earlier request with the same key.
-    pub replayed: bool,
+    /// By which request it was made.
+    pub by: Maker,
+}
+
+/// Which request has made a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// This one.
+    ThisRequest,
+    /// An earlier one with the same `Idempotency-Key`.
+    SameKey,
+    /// An earlier one that meant the same thing; this one has made nothing.
+    Another,
 }
 
 impl Created {
     /// A thing made just now.
     #[must_use]
     pub const fn new(path: String, view: View) -> Self {
-        Self { path, view, replayed: false }
+        Self { path, view, by: Maker::ThisRequest }
+    }
+
+    /// A thing that was there.
+    #[must_use]
+    pub const fn before(path: String, view: View) -> Self {
+        Self { path, view, by: Maker::Another }
     }
 }
 
@@ -53,9 +70,12 @@ pub async fn create(
                     return Err(AppError::IdempotencyKeyReused);
                 }
                 let view = View { body: kept.body.into(), etag: kept.etag.into(), next_cursor: None };
-                return Ok(Created { path: kept.location, view, replayed: true });
+                return Ok(Created { path: kept.location, view, by: Maker::SameKey });
             }
             let created = make(tx).await?;
+            if created.by == Maker::Another {
+                return Ok(created);
+            }
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(AppError::internal);
             let row = IdempotencyKey {
                 user_id: actor.user_id,

@@ -2,6 +2,7 @@
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
@@ -21,10 +22,11 @@ use crate::{
         users::{Credentials, NewUser, User},
     },
     queries::users::UserView,
+    services::events,
 };
 
 /// Somebody new.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Register {
     email: String,
@@ -33,7 +35,7 @@ pub struct Register {
 }
 
 /// Somebody known.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogIn {
     email: String,
@@ -41,14 +43,14 @@ pub struct LogIn {
 }
 
 /// A refresh token, to be used up.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
     refresh_token: String,
 }
 
 /// A new password.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
     current_password: String,
@@ -56,7 +58,7 @@ pub struct ChangePassword {
 }
 
 /// What whoever signs in gets.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Grant {
     user: UserView,
     access_token: String,
@@ -154,7 +156,7 @@ pub async fn refresh(app: &App, input: Refresh) -> Result<Written<Grant>, AppErr
         .write(async |tx| {
             let Some(used) = StoredRefreshToken::replace(tx, &token.digest()).await? else {
                 let known = StoredRefreshToken::find(tx, &token.digest()).await?.ok_or_else(refused)?;
-                Session::end(tx, known.session_id).await?;
+                end(tx, known.session_id).await?;
                 return Ok(Refreshed::Reused);
             };
             let until = Utc::now() + SESSION_LIFE;
@@ -181,7 +183,7 @@ pub async fn log_out(app: &App, input: Refresh) -> Result<Written<()>, AppError>
             if let Some(token) = &token
                 && let Some(known) = StoredRefreshToken::find(tx, &token.digest()).await?
             {
-                Session::end(tx, known.session_id).await?;
+                end(tx, known.session_id).await?;
             }
             Ok(())
         })
@@ -194,7 +196,7 @@ pub async fn log_out_everywhere(app: &App, actor: &Actor) -> Result<Written<()>,
         .write(async |tx| {
             User::raise_token_epoch(tx, actor.user_id).await?;
             Session::end_all(tx, actor.user_id).await?;
-            Ok(())
+            events::end_streams(tx, actor.user_id, None).await
         })
         .await
 }
@@ -227,9 +229,17 @@ pub async fn change_password(
             }
             User::set_password(tx, actor.user_id, &hash).await?;
             Session::end_all(tx, actor.user_id).await?;
-            Ok(())
+            events::end_streams(tx, actor.user_id, None).await
         })
         .await
+}
+
+/// Ends a session, and the streams that were opened in it.
+async fn end(tx: &mut Tx, session: SessionId) -> Result<(), AppError> {
+    match Session::end(tx, session).await? {
+        Some(ended) => events::end_streams(tx, ended.user_id, Some(session)).await,
+        None => Ok(()),
+    }
 }
 
 async fn begin_session(app: &App, tx: &mut Tx, user: User) -> Result<Grant, AppError> {

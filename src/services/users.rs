@@ -1,6 +1,7 @@
 //! Changing one's profile.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
@@ -14,10 +15,11 @@ use crate::{
 };
 
 /// A merge patch of a profile.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeProfile {
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     name: Option<String>,
     /// `null`: the name is shown.
     #[serde(default, deserialize_with = "nullable")]
@@ -25,6 +27,7 @@ pub struct ChangeProfile {
     #[serde(default, deserialize_with = "nullable")]
     avatar_url: Option<Option<String>>,
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     timezone: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     status_text: Option<Option<String>>,

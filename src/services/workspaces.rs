@@ -2,6 +2,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// A new workspace.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateWorkspace {
     name: String,
@@ -33,14 +34,17 @@ pub struct CreateWorkspace {
 }
 
 /// A merge patch of a workspace.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeWorkspace {
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     name: Option<String>,
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     slug: Option<String>,
     #[serde(default, deserialize_with = "required")]
+    #[schema(value_type = String, required = false)]
     description: Option<String>,
 }
 

@@ -1,0 +1,3 @@
+SELECT cache_journal_untrack('messages');
+DROP VIEW message_details;
+DROP TABLE messages;

@@ -1,0 +1,105 @@
+//! Telling listeners: an event is written in the transaction that causes it, so that it is told if and only if it
+//! happened.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    app::App,
+    auth::{Actor, token::Ticket},
+    db::{Tx, Written},
+    domain::{
+        event::{Audience, EventKind},
+        id::{SessionId, UserId},
+    },
+    error::{AppError, SignIn},
+    http::caller::Credential,
+    models::events::{Event, EventTicket, NewEvent},
+};
+
+/// Tells an audience what happened; `data` is what they see of it.
+pub async fn tell(
+    tx: &mut Tx,
+    kind: EventKind,
+    audience: Audience,
+    data: &impl Serialize,
+) -> Result<(), AppError> {
+    let data = serde_json::to_string(data).map_err(AppError::internal)?;
+    Ok(Event::insert_all(tx, vec![NewEvent::new(kind, audience, data)]).await?)
+}
+
+/// Which of a user's sessions have ended.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SessionsEnded {
+    /// Only this one; all if it is absent.
+    pub session_id: Option<SessionId>,
+}
+
+/// Ends the streams of sessions that have ended.
+pub async fn end_streams(tx: &mut Tx, user: UserId, session_id: Option<SessionId>) -> Result<(), AppError> {
+    tell(tx, EventKind::SessionsEnded, Audience::User(user, None), &SessionsEnded { session_id }).await
+}
+
+/// How long a ticket waits to be used.
+const TICKET_LIFE: TimeDelta = TimeDelta::seconds(60);
+
+/// A ticket as it is given out.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventTicket)]
+pub struct IssuedTicket {
+    pub object: &'static str,
+    /// For the parameter `ticket` of the stream.
+    pub ticket: String,
+    /// Seconds.
+    pub expires_in: i64,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Gives out a ticket that lets its bearer listen once, as whom asks and for as long as his access token lives.
+pub async fn issue_ticket(
+    app: &App,
+    actor: &Actor,
+    credential: &Credential,
+) -> Result<Written<IssuedTicket>, AppError> {
+    let ticket = Ticket::new();
+    let expires_at = Utc::now() + TICKET_LIFE;
+    let token_expires = i64::try_from(credential.expires_at).map_err(AppError::internal)?;
+    let row = EventTicket {
+        digest: ticket.digest().to_vec(),
+        user_id: actor.user_id,
+        session_id: credential.session_id,
+        token_epoch: credential.token_epoch,
+        token_expires_at: DateTime::from_timestamp(token_expires, 0).unwrap_or(expires_at),
+        expires_at,
+    };
+    app.db
+        .write(async |tx| {
+            row.insert(tx).await?;
+            let (ticket, expires_in) = (ticket.reveal(), TICKET_LIFE.num_seconds());
+            Ok(IssuedTicket { object: "event_ticket", ticket, expires_in, expires_at })
+        })
+        .await
+}
+
+/// Uses a ticket up: whom it lets in, and what he had shown to get it.
+///
+/// # Errors
+/// When it is no ticket, was used before, or is too old.
+pub async fn take_ticket(app: &App, ticket: &str) -> Result<(UserId, Credential), AppError> {
+    let refused = || AppError::Unauthenticated(SignIn::InvalidToken);
+    let ticket = Ticket::parse(ticket).ok_or_else(refused)?;
+    let taken = app
+        .db
+        .write(async |tx| Ok::<_, AppError>(EventTicket::take(tx, &ticket.digest()).await?))
+        .await?
+        .value
+        .filter(|ticket| ticket.expires_at > Utc::now() && ticket.token_expires_at > Utc::now())
+        .ok_or_else(refused)?;
+    let credential = Credential {
+        session_id: taken.session_id,
+        token_epoch: taken.token_epoch,
+        expires_at: u64::try_from(taken.token_expires_at.timestamp()).unwrap_or_default(),
+    };
+    Ok((taken.user_id, credential))
+}
