@@ -49,6 +49,10 @@ pub enum ServeError {
 pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -> Result<(), ServeError> {
     let address = config.server.listen_addr;
     let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+    // Every listener is an open file. What the system allows, but programs have to ask for.
+    if let Err(err) = rlimit::increase_nofile_limit(u64::MAX) {
+        log::warn!("error.chain":% = Chain(&err); "the number of open files cannot be raised");
+    }
     let main = Handle::current();
     let (mut app, tasks) = App::build(config, embedded_url, &main)?;
     if address.port() == 0 {

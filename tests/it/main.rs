@@ -15,6 +15,7 @@ mod database;
 mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod events;
 mod flood_guard;
 mod idempotency;
 mod journal;

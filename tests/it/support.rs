@@ -4,6 +4,7 @@ pub mod client;
 pub mod database;
 pub mod instance;
 pub mod redis;
+pub mod stream;
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ pub use self::{
     client::{Client, Reply},
     database::TestDatabase,
     instance::{Cluster, Instance},
+    stream::EventStream,
 };
 
 /// Waits until `condition` yields something.
