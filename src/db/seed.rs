@@ -1,17 +1,22 @@
-//! Demo data: the same data for the same seed, and no more of it when run again.
+//! Demo data: the same data for the same seed (times aside), and no more of it when run again.
 //!
 //! Written in bulk past the models; the journal's triggers see it, so that instances that run hear of it too.
+
+mod channels;
+mod texts;
 
 use std::{
     collections::BTreeSet,
     io::IsTerminal as _,
+    panic::resume_unwind,
+    thread,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use diesel::{Connection, QueryResult, RunQueryDsl, prelude::*};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
@@ -42,6 +47,12 @@ pub struct SeedOptions {
     /// Documents of each workspace, of about 4 KB.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub documents: u32,
+    /// Channels of each workspace.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub channels: u32,
+    /// Messages of each channel.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub messages: u32,
     /// The same seed makes the same data.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -76,10 +87,8 @@ impl From<diesel::result::Error> for SeedError {
 /// When the database fails; what was written stays, and another run goes on from there.
 pub fn run(pool: &BlockingPool, options: &SeedOptions) -> Result<(), SeedError> {
     let started = Instant::now();
-    let mut connection = pool.get().map_err(MaintenanceError::from)?;
-    let mut rng = StdRng::seed_from_u64(options.seed);
-    let user_ids = seed_users(&mut connection, options, &mut rng)?;
-    seed_workspaces(&mut connection, options, &user_ids, &mut rng)?;
+    let user_ids = seed_users(&mut *pool.get().map_err(MaintenanceError::from)?, options)?;
+    seed_workspaces(pool, options, &user_ids)?;
     println!(
         "seeded in {:.1} s; log in as user1@example.com / {DEMO_PASSWORD}",
         started.elapsed().as_secs_f64()
@@ -87,11 +96,8 @@ pub fn run(pool: &BlockingPool, options: &SeedOptions) -> Result<(), SeedError> 
     Ok(())
 }
 
-fn seed_users(
-    connection: &mut BlockingConnection,
-    options: &SeedOptions,
-    rng: &mut StdRng,
-) -> Result<Vec<UserId>, SeedError> {
+fn seed_users(connection: &mut BlockingConnection, options: &SeedOptions) -> Result<Vec<UserId>, SeedError> {
+    let rng = &mut StdRng::seed_from_u64(options.seed);
     // Hashed once: it is what takes the time.
     let hash = hash_blocking(&Password::parse(DEMO_PASSWORD)?)?;
     let bar = progress("users", options.users.into());
@@ -104,7 +110,7 @@ fn seed_users(
                 (
                     users::id.eq(UserId::from(random_uuid(rng))),
                     users::email.eq(email(*number)),
-                    users::name.eq(person(rng)),
+                    users::name.eq(texts::person(rng)),
                     users::password_hash.eq(&hash),
                 )
             })
@@ -125,29 +131,58 @@ fn seed_users(
     Ok(ids)
 }
 
-fn seed_workspaces(
+/// Workspaces side by side, on as many connections as there are: most of the work is PostgreSQL's.
+fn seed_workspaces(pool: &BlockingPool, options: &SeedOptions, user_ids: &[UserId]) -> Result<(), SeedError> {
+    let bars = MultiProgress::new();
+    let bar = bars.add(progress("workspaces", options.workspaces.into()));
+    let messages = u64::from(options.workspaces) * u64::from(options.channels) * u64::from(options.messages);
+    let said = bars.add(progress("messages", messages));
+    let work = |first: u32, step: usize| {
+        let mut connection = pool.get().map_err(MaintenanceError::from)?;
+        for number in (first..=options.workspaces).step_by(step) {
+            seed_workspace(&mut connection, number, options, user_ids, &said)?;
+            bar.inc(1);
+        }
+        Ok(())
+    };
+    let threads = pool.max_size();
+    let outcome = thread::scope(|scope| {
+        let step = threads as usize;
+        let workers: Vec<_> = (1..=threads).map(|first| scope.spawn(move || work(first, step))).collect();
+        let outcomes =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        outcomes.collect()
+    });
+    bar.finish();
+    said.finish();
+    outcome
+}
+
+/// A workspace and everything in it, or nothing if it is there.
+fn seed_workspace(
     connection: &mut BlockingConnection,
+    number: u32,
     options: &SeedOptions,
     user_ids: &[UserId],
-    rng: &mut StdRng,
+    said: &ProgressBar,
 ) -> Result<(), SeedError> {
-    let bar = progress("workspaces", options.workspaces.into());
+    // Its own, so that it does not matter which connection writes it.
+    let rng = &mut StdRng::seed_from_u64(options.seed.wrapping_mul(1_000_003).wrapping_add(number.into()));
+    let id = WorkspaceId::from(random_uuid(rng));
+    let team = pick_members(number, options.members, user_ids, rng);
+    let name = texts::team(rng);
+    let documents: Vec<_> = (0..options.documents).map(|_| random_document(id, &team, rng)).collect();
     // Long ago, so that whoever joins now stands behind.
     let first_joined = Utc::now() - TimeDelta::days(30);
-    for number in 1..=options.workspaces {
-        let id = WorkspaceId::from(random_uuid(rng));
-        let team = pick_members(number, options.members, user_ids, rng);
-        let name = format!("{} {}", pick(ADJECTIVES, rng), pick(TEAMS, rng));
-        let documents: Vec<_> = (0..options.documents).map(|_| random_document(id, &team, rng)).collect();
-        connection.transaction(|connection| {
-            if insert_workspace(connection, number, id, &name, &team, first_joined)? {
-                insert_documents(connection, &documents)?;
-            }
-            QueryResult::Ok(())
-        })?;
-        bar.inc(1);
-    }
-    bar.finish();
+    connection.transaction(|connection| {
+        if insert_workspace(connection, number, id, &name, &team, first_joined)? {
+            insert_documents(connection, &documents)?;
+            channels::insert_channels(connection, options, id, &team, rng, |count| said.inc(count))?;
+        } else {
+            said.inc(u64::from(options.channels) * u64::from(options.messages));
+        }
+        QueryResult::Ok(())
+    })?;
     Ok(())
 }
 
@@ -206,14 +241,9 @@ struct SeededDocument {
 
 fn random_document(workspace_id: WorkspaceId, team: &[UserId], rng: &mut StdRng) -> SeededDocument {
     const ABOUT_BYTES: usize = 4000;
-    let mut content = String::with_capacity(ABOUT_BYTES + 100);
-    while content.len() < ABOUT_BYTES {
-        let words: Vec<_> = (0..rng.random_range(6..16)).map(|_| pick(WORDS, rng)).collect();
-        content.push_str(&words.join(" "));
-        content.push_str(if rng.random_ratio(1, 5) { ".\n\n" } else { ". " });
-    }
+    let content = texts::prose(ABOUT_BYTES, rng);
     let author_id = team.choose(rng).copied().unwrap_or_else(|| UserId::from(random_uuid(rng)));
-    let title = format!("{} {} {}", pick(ADJECTIVES, rng), pick(WORDS, rng), pick(WORDS, rng));
+    let title = texts::title(rng);
     SeededDocument { id: DocumentId::from(random_uuid(rng)), workspace_id, author_id, title, content }
 }
 
@@ -280,14 +310,6 @@ fn random_uuid(rng: &mut StdRng) -> uuid::Uuid {
         .into_uuid()
 }
 
-fn person(rng: &mut StdRng) -> String {
-    format!("{} {}", pick(FIRST_NAMES, rng), pick(LAST_NAMES, rng))
-}
-
-fn pick<'a>(words: &[&'a str], rng: &mut StdRng) -> &'a str {
-    words.choose(rng).copied().unwrap_or_default()
-}
-
 fn progress(what: &'static str, count: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -300,80 +322,3 @@ fn progress(what: &'static str, count: u64) -> ProgressBar {
         Err(_) => bar,
     }
 }
-
-const FIRST_NAMES: &[&str] = &[
-    "Ada", "Amara", "Anton", "Bela", "Carmen", "Chen", "Dana", "Elif", "Emil", "Fatima", "Grace", "Hana",
-    "Ines", "Ivan", "Jonas", "Kenji", "Leila", "Lena", "Malik", "Mei", "Nadia", "Noah", "Olga", "Omar",
-    "Pia", "Ravi", "Rosa", "Sana", "Tariq", "Uma", "Vera", "Yusuf",
-];
-const LAST_NAMES: &[&str] = &[
-    "Adeyemi", "Bauer", "Costa", "Demir", "Eriksen", "Fischer", "Garcia", "Haddad", "Ito", "Jansen", "Kaur",
-    "Lindgren", "Moreau", "Novak", "Okafor", "Petrov", "Quispe", "Rossi", "Silva", "Tanaka", "Ueda", "Varga",
-    "Weber", "Zhang",
-];
-const ADJECTIVES: &[&str] =
-    &["Amber", "Brisk", "Calm", "Deep", "Early", "Fair", "Green", "High", "Keen", "Late", "North"];
-const TEAMS: &[&str] =
-    &["Design", "Editors", "Finance", "Growth", "Hardware", "Infra", "Labs", "Mobile", "Research", "Sales"];
-const WORDS: &[&str] = &[
-    "agenda",
-    "answer",
-    "archive",
-    "balance",
-    "branch",
-    "budget",
-    "change",
-    "choice",
-    "client",
-    "contract",
-    "cycle",
-    "deadline",
-    "design",
-    "draft",
-    "effort",
-    "estimate",
-    "feature",
-    "forecast",
-    "goal",
-    "handover",
-    "idea",
-    "index",
-    "journal",
-    "launch",
-    "ledger",
-    "margin",
-    "meeting",
-    "method",
-    "milestone",
-    "network",
-    "outline",
-    "owner",
-    "pattern",
-    "plan",
-    "policy",
-    "process",
-    "project",
-    "quality",
-    "question",
-    "release",
-    "report",
-    "review",
-    "risk",
-    "schedule",
-    "scope",
-    "service",
-    "signal",
-    "storage",
-    "strategy",
-    "survey",
-    "task",
-    "team",
-    "theme",
-    "ticket",
-    "travel",
-    "update",
-    "value",
-    "vendor",
-    "version",
-    "workshop",
-];

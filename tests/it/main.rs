@@ -19,6 +19,7 @@ mod events;
 mod flood_guard;
 mod idempotency;
 mod journal;
+mod kinds;
 mod members;
 mod surface;
 mod users;
