@@ -47,15 +47,37 @@ pub struct SeedOptions {
     /// Documents of each workspace, of about 4 KB.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub documents: u32,
-    /// Channels of each workspace.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000))]
-    pub channels: u32,
-    /// Messages of each channel.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub messages: u32,
+    /// Channels of each workspace [default: 20; in the embedded database 2].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub channels: Option<u32>,
+    /// Messages of each channel [default: 1000; in the embedded database 50].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub messages: Option<u32>,
     /// The same seed makes the same data.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Channels of each workspace, and messages of each channel.
+#[derive(Debug, Clone, Copy)]
+struct Conversations {
+    channels: u32,
+    messages: u32,
+}
+
+impl Conversations {
+    /// As asked for. The embedded database, which has a single connection, is for a first look.
+    fn new(options: &SeedOptions, connections: u32) -> Self {
+        let (channels, messages) = if connections == 1 { (2, 50) } else { (20, 1000) };
+        Self {
+            channels: options.channels.unwrap_or(channels),
+            messages: options.messages.unwrap_or(messages),
+        }
+    }
+
+    fn total(self) -> u64 {
+        u64::from(self.channels) * u64::from(self.messages)
+    }
 }
 
 /// The password of every seeded user.
@@ -135,12 +157,12 @@ fn seed_users(connection: &mut BlockingConnection, options: &SeedOptions) -> Res
 fn seed_workspaces(pool: &BlockingPool, options: &SeedOptions, user_ids: &[UserId]) -> Result<(), SeedError> {
     let bars = MultiProgress::new();
     let bar = bars.add(progress("workspaces", options.workspaces.into()));
-    let messages = u64::from(options.workspaces) * u64::from(options.channels) * u64::from(options.messages);
-    let said = bars.add(progress("messages", messages));
+    let conversations = Conversations::new(options, pool.max_size());
+    let said = bars.add(progress("messages", u64::from(options.workspaces) * conversations.total()));
     let work = |first: u32, step: usize| {
         let mut connection = pool.get().map_err(MaintenanceError::from)?;
         for number in (first..=options.workspaces).step_by(step) {
-            seed_workspace(&mut connection, number, options, user_ids, &said)?;
+            seed_workspace(&mut connection, number, (options, conversations), user_ids, &said)?;
             bar.inc(1);
         }
         Ok(())
@@ -162,7 +184,7 @@ fn seed_workspaces(pool: &BlockingPool, options: &SeedOptions, user_ids: &[UserI
 fn seed_workspace(
     connection: &mut BlockingConnection,
     number: u32,
-    options: &SeedOptions,
+    (options, conversations): (&SeedOptions, Conversations),
     user_ids: &[UserId],
     said: &ProgressBar,
 ) -> Result<(), SeedError> {
@@ -177,9 +199,9 @@ fn seed_workspace(
     connection.transaction(|connection| {
         if insert_workspace(connection, number, id, &name, &team, first_joined)? {
             insert_documents(connection, &documents)?;
-            channels::insert_channels(connection, options, id, &team, rng, |count| said.inc(count))?;
+            channels::insert_channels(connection, conversations, id, &team, rng, |count| said.inc(count))?;
         } else {
-            said.inc(u64::from(options.channels) * u64::from(options.messages));
+            said.inc(conversations.total());
         }
         QueryResult::Ok(())
     })?;

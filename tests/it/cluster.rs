@@ -36,7 +36,7 @@ async fn a_cluster_starts_with_one_command_is_coherent_behind_its_balancer_and_l
     let mut child = Command::new(script)
         .arg("2")
         .env("LOCKSTEP_BIN", env!("CARGO_BIN_EXE_lockstep"))
-        .env("CLUSTER_SEED_ARGS", "--users 20 --workspaces 10 --members 5")
+        .env("CLUSTER_SEED_ARGS", "--users 20 --workspaces 10 --members 5 --channels 2 --messages 20")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

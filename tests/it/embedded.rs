@@ -96,4 +96,12 @@ async fn demo_data_can_be_written_twice_and_logged_in_to() {
     let workspaces = workspaces["data"].as_array().unwrap();
     assert!(!workspaces.is_empty());
     assert!(workspaces.iter().all(|workspace| workspace["member_count"] == 10), "{workspaces:?}");
+    let workspace = format!("/v1/workspaces/{}", workspaces[0]["id"].as_str().unwrap());
+    let channel = user.get(&format!("{workspace}/channels")).await.expect(200).field("/data/0/id");
+    let pages = user.walk(&format!("{workspace}/channels/{channel}/messages?limit=20")).await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [20, 20, 10]);
+    let remark = pages[0][0]["content"].as_str().unwrap();
+    let word = remark.split([' ', '.', '?']).next().unwrap();
+    let found = user.get(&format!("{workspace}/search?q={word}")).await.expect(200);
+    assert!(found.text.contains("<mark>"), "{found:?}");
 }

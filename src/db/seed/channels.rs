@@ -9,7 +9,7 @@ use diesel::{
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use uuid::Uuid;
 
-use super::{SeedOptions, texts};
+use super::{Conversations, texts};
 use crate::{
     db::{
         maintenance::BlockingConnection,
@@ -24,14 +24,14 @@ const BATCH: usize = 5_000;
 /// Writes the channels of a workspace, `general` first, and what was said there. `said`: how many messages so far.
 pub(super) fn insert_channels(
     connection: &mut BlockingConnection,
-    options: &SeedOptions,
+    conversations: Conversations,
     workspace: WorkspaceId,
     team: &[UserId],
     rng: &mut StdRng,
     mut said: impl FnMut(u64),
 ) -> QueryResult<()> {
     let Some(owner) = team.first().copied() else { return Ok(()) };
-    for number in 0..options.channels {
+    for number in 0..conversations.channels {
         let id = ChannelId::from(super::random_uuid(rng));
         let name = match number {
             0 => "general".to_owned(),
@@ -61,7 +61,7 @@ pub(super) fn insert_channels(
             })
             .collect();
         diesel::insert_into(channel_members::table).values(seats).execute(connection)?;
-        insert_messages(connection, options.messages, (workspace, id), speakers, rng, &mut said)?;
+        insert_messages(connection, conversations.messages, (workspace, id), speakers, rng, &mut said)?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) fn prose(bytes: usize, rng: &mut StdRng) -> String {
 /// A line or two, as people write to each other.
 pub(super) fn remark(rng: &mut StdRng) -> String {
     let mut text = String::with_capacity(120);
-    sentence(&mut text, rng.random_range(3..14), rng);
+    sentence(&mut text, rng.random_range(2..8), rng);
     text.push(if rng.random_ratio(1, 4) { '?' } else { '.' });
     text
 }
