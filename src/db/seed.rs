@@ -130,7 +130,7 @@ fn seed_users(connection: &mut BlockingConnection, options: &SeedOptions) -> Res
             .iter()
             .map(|number| {
                 (
-                    users::id.eq(UserId::from(random_uuid(rng))),
+                    users::id.eq(UserId::from(id_in_order(*number, rng))),
                     users::email.eq(email(*number)),
                     users::name.eq(texts::person(rng)),
                     users::password_hash.eq(&hash),
@@ -190,10 +190,11 @@ fn seed_workspace(
 ) -> Result<(), SeedError> {
     // Its own, so that it does not matter which connection writes it.
     let rng = &mut StdRng::seed_from_u64(options.seed.wrapping_mul(1_000_003).wrapping_add(number.into()));
-    let id = WorkspaceId::from(random_uuid(rng));
+    let id = WorkspaceId::from(id_in_order(number, rng));
     let team = pick_members(number, options.members, user_ids, rng);
     let name = texts::team(rng);
-    let documents: Vec<_> = (0..options.documents).map(|_| random_document(id, &team, rng)).collect();
+    let documents: Vec<_> =
+        (0..options.documents).map(|number| random_document(number, id, &team, rng)).collect();
     // Long ago, so that whoever joins now stands behind.
     let first_joined = Utc::now() - TimeDelta::days(30);
     connection.transaction(|connection| {
@@ -261,12 +262,17 @@ struct SeededDocument {
     content: String,
 }
 
-fn random_document(workspace_id: WorkspaceId, team: &[UserId], rng: &mut StdRng) -> SeededDocument {
+fn random_document(
+    number: u32,
+    workspace_id: WorkspaceId,
+    team: &[UserId],
+    rng: &mut StdRng,
+) -> SeededDocument {
     const ABOUT_BYTES: usize = 4000;
     let content = texts::prose(ABOUT_BYTES, rng);
-    let author_id = team.choose(rng).copied().unwrap_or_else(|| UserId::from(random_uuid(rng)));
+    let author_id = team.choose(rng).copied().unwrap_or_else(UserId::new);
     let title = texts::title(rng);
-    SeededDocument { id: DocumentId::from(random_uuid(rng)), workspace_id, author_id, title, content }
+    SeededDocument { id: DocumentId::from(id_in_order(number, rng)), workspace_id, author_id, title, content }
 }
 
 fn insert_documents(connection: &mut BlockingConnection, seeded: &[SeededDocument]) -> QueryResult<()> {
@@ -325,11 +331,11 @@ fn email(number: u32) -> String {
     format!("user{number}@example.com")
 }
 
-/// A version 7 id whose random part comes from the seed; its time is that of the project's first day.
-fn random_uuid(rng: &mut StdRng) -> uuid::Uuid {
+/// A version 7 id whose random part comes from the seed. Its time is that of the project's first day, so that what is made
+/// in earnest comes later; ids of higher numbers come after those of lower ones.
+fn id_in_order(number: u32, rng: &mut StdRng) -> uuid::Uuid {
     const EPOCH_MS: u64 = 1_790_000_000_000;
-    uuid::Builder::from_unix_timestamp_millis(EPOCH_MS + rng.random_range(0..86_400_000), &rng.random())
-        .into_uuid()
+    uuid::Builder::from_unix_timestamp_millis(EPOCH_MS + u64::from(number), &rng.random()).into_uuid()
 }
 
 fn progress(what: &'static str, count: u64) -> ProgressBar {

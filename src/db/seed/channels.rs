@@ -32,7 +32,7 @@ pub(super) fn insert_channels(
 ) -> QueryResult<()> {
     let Some(owner) = team.first().copied() else { return Ok(()) };
     for number in 0..conversations.channels {
-        let id = ChannelId::from(super::random_uuid(rng));
+        let id = ChannelId::from(super::id_in_order(number, rng));
         let name = match number {
             0 => "general".to_owned(),
             _ => format!("{}-{number}", texts::word(rng)),
