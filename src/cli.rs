@@ -1,6 +1,10 @@
 //! The command line.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use diesel::{RunQueryDsl, prelude::*};
@@ -105,14 +109,16 @@ fn execute(command: Command, config: &Config) -> Result<(), AnyError> {
         Command::User { command: UserCommand::Staff { email } } => {
             with_database(&config.database, |pool| make_staff(pool, &email))
         }
-        Command::Openapi => {
-            println!("{}", openapi::document().to_pretty_json()?);
-            Ok(())
-        }
-        Command::Config => {
-            print!("{}", config.table());
-            Ok(())
-        }
+        Command::Openapi => print(&openapi::document().to_pretty_json()?),
+        Command::Config => print(&config.table().to_string()),
+    }
+}
+
+/// Whoever has read enough may close the pipe.
+fn print(text: &str) -> Result<(), AnyError> {
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => Err(err.into()),
+        _ => Ok(()),
     }
 }
 

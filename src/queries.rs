@@ -82,14 +82,15 @@ impl Queries {
     /// Queries over a cache and a database.
     #[must_use]
     pub fn new(cache: &Arc<Cache>, db: &Db, config: &CacheConfig) -> Self {
-        let policy = |kind, l2| cache.policy(kind, Times { l1: config.l1_ttl.min(l2), l2, absent: ABSENT });
+        let times = |l2, ends_by_time| Times { l1: config.l1_ttl.min(l2), l2, absent: ABSENT, ends_by_time };
+        let policy = |kind, l2| cache.policy(kind, times(l2, false));
         Self {
             workspace: policy("workspace", config.ttl.workspace),
             members: policy("members", config.ttl.members),
             document: policy("document", config.ttl.document),
             user: policy("user", config.ttl.user),
             messages: policy("messages", config.ttl.messages),
-            search: policy("search", config.ttl.search),
+            search: cache.policy("search", times(config.ttl.search, true)),
             cache: Arc::clone(cache),
             db: db.clone(),
         }

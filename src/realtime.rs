@@ -5,7 +5,7 @@
 //! once a second in any case. Nothing is sent that was not read there, so nothing is lost with a message of the bus.
 //!
 //! **Invariants.**
-//! * A client is told each event that it may see once: a [`Position`](position::Position) says exactly what was visible
+//! * A client is told each event that it may see once: a [`Position`] says exactly what was visible
 //!   when it was sent, and whoever shows it, to whichever instance, gets what became visible since.
 //! * Rights are looked up in the database after the event was read: whoever was removed before something happened is not
 //!   told of it, whatever any cache holds.

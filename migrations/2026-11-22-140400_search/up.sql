@@ -10,7 +10,9 @@ ALTER TABLE documents ADD COLUMN words tsvector NOT NULL GENERATED ALWAYS AS (
 ) STORED;
 CREATE INDEX documents_words ON documents USING gin (words);
 
-ALTER TABLE messages ADD COLUMN words tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('search_words', content)) STORED;
+ALTER TABLE messages ADD COLUMN words tsvector NOT NULL GENERATED ALWAYS AS (
+    setweight(to_tsvector('search_words', content), 'B')
+) STORED;
 CREATE INDEX messages_words ON messages USING gin (words);
 
 -- How well something matches, in millionths: whole numbers, so that a page can begin after one.
@@ -22,6 +24,6 @@ CREATE FUNCTION search_highlight(body text, sought tsquery) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 10000 AS $$
     SELECT ts_headline(
         'search_words', body, sought,
-        format('StartSel=%s, StopSel=%s, MaxFragments=2, MinWords=5, MaxWords=20, FragmentDelimiter=" … "', chr(2), chr(3))
+        format('StartSel=%s, StopSel=%s, MaxFragments=2, MinWords=5, MaxWords=20, ShortWord=0, FragmentDelimiter=" … "', chr(2), chr(3))
     )
 $$;

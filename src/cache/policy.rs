@@ -13,6 +13,9 @@ pub struct Times {
     pub l2: Duration,
     /// In either, of the knowledge that there is nothing.
     pub absent: Duration,
+    /// Entries end with their time, whatever is written meanwhile: their tags do not cover all that they show. Whoever has
+    /// a token gets past them.
+    pub ends_by_time: bool,
 }
 
 /// One kind of data: its times and its numbers.
@@ -29,6 +32,11 @@ const JITTER: f64 = 0.1;
 impl Policy {
     pub(super) const fn new(kind: &'static str, times: Times, stats: KindStats) -> Self {
         Self { kind, times, stats }
+    }
+
+    /// See [`Times::ends_by_time`].
+    pub(super) const fn ends_by_time(&self) -> bool {
+        self.times.ends_by_time
     }
 
     /// Life in L1 of something found (or known to be absent); never longer than L2 would keep it.

@@ -61,7 +61,7 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let required = required_by(&self.trust.generation(), question.token);
+        let required = required_by(&self.trust.generation(), policy, question.token);
         let l1 = match self.look_in_l1(&question.key, required) {
             Ok(read) => {
                 policy.stats.count(&read.status);
@@ -124,7 +124,7 @@ impl Cache {
         let key = question.key;
         for attempt in 0.. {
             let generation = self.trust.generation();
-            let required = required_by(&generation, question.token);
+            let required = required_by(&generation, policy, question.token);
             let interest = generation.interest(&tags);
             let flight = match self.flights.board(key, &interest, required, !self.trust.has_lease()) {
                 Boarding::Join(flight) => flight,
@@ -168,6 +168,10 @@ impl Cache {
     }
 }
 
-fn required_by(generation: &Generation, token: Option<&Token>) -> Required {
-    token.map_or(Required::Nothing, |token| generation.required_by(token))
+fn required_by(generation: &Generation, policy: &Policy, token: Option<&Token>) -> Required {
+    match token {
+        None => Required::Nothing,
+        Some(_) if policy.ends_by_time() => Required::Load,
+        Some(token) => generation.required_by(token),
+    }
 }

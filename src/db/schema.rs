@@ -26,6 +26,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         ended_at -> Nullable<Timestamptz>,
+        address_digest -> Nullable<Bytea>,
     }
 }
 
@@ -301,6 +302,7 @@ diesel::joinable!(notifications -> users (actor_id));
 diesel::joinable!(members -> workspace_details (workspace_id));
 diesel::allow_tables_to_appear_in_same_query!(documents, document_details);
 diesel::allow_tables_to_appear_in_same_query!(channels, messages, message_details);
+diesel::allow_tables_to_appear_in_same_query!(channels, channel_members);
 diesel::allow_tables_to_appear_in_same_query!(channel_details, channel_readers);
 diesel::allow_tables_to_appear_in_same_query!(events, members, channel_readers);
 diesel::allow_tables_to_appear_in_same_query!(

@@ -4,6 +4,7 @@
 //! grow, and ids in general sort roughly by the time at which they were made, which keeps indexes
 //! compact. They are not secrets: knowing one must never be enough to see what it names.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,7 +14,7 @@ use diesel::expression::AsExpression;
 use diesel::pg::Pg;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use uuid::Uuid;
 
 /// Declares id types.
@@ -22,7 +23,7 @@ macro_rules! typed_ids {
         $(#[$doc])+
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-            Serialize, Deserialize, AsExpression, FromSqlRow,
+            Serialize, AsExpression, FromSqlRow,
         )]
         #[diesel(sql_type = sql_types::Uuid)]
         #[serde(transparent)]
@@ -50,6 +51,14 @@ macro_rules! typed_ids {
         impl From<$name> for Uuid {
             fn from(id: $name) -> Self {
                 id.0
+            }
+        }
+
+        /// By hand, for the sake of what it says of a text that is no id.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(|_garbage| D::Error::custom("must be an id, which is a UUID"))
             }
         }
 

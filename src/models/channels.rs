@@ -1,7 +1,11 @@
 //! The `channels` and `channel_members` tables, and the views `channel_details` and `channel_readers`.
 
 use chrono::{DateTime, Utc};
-use diesel::{QueryResult, dsl::now, prelude::*};
+use diesel::{
+    QueryResult, alias,
+    dsl::{exists, not, now},
+    prelude::*,
+};
 use serde::{Deserialize, Serialize};
 
 use super::users::User;
@@ -148,6 +152,26 @@ impl Channel {
     /// Keeps others from changing the channel, and who is in it, until the transaction ends.
     pub async fn lock(tx: &mut Tx, id: ChannelId) -> QueryResult<Option<Self>> {
         tx.first(channels::table.find(id).select(Self::as_select()).for_update()).await
+    }
+
+    /// The private channels of a workspace that nobody but `user` is in.
+    pub async fn list_private_of_one(
+        db: &mut Reader,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> QueryResult<Vec<ChannelId>> {
+        let others = alias!(channel_members as others);
+        let somebody_else = others
+            .filter(others.field(channel_members::channel_id).eq(channel_members::channel_id))
+            .filter(others.field(channel_members::user_id).ne(user));
+        let private = channels::table
+            .filter(channels::workspace_id.eq(workspace))
+            .filter(channels::is_private.eq(true));
+        let lonely = channel_members::table
+            .filter(channel_members::user_id.eq(user))
+            .filter(channel_members::channel_id.eq_any(private.select(channels::id)))
+            .filter(not(exists(somebody_else)));
+        db.list(lonely.select(channel_members::channel_id)).await
     }
 
     /// Inserts a channel. The names of a workspace's channels are unique: [a unique violation] otherwise.

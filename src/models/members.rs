@@ -110,6 +110,25 @@ impl Member {
         db.list(candidates.select((users::id, users::name))).await
     }
 
+    /// Which of `users` are members. They stay it until the transaction ends: whoever is leaving is waited for.
+    pub async fn keep(tx: &mut Tx, workspace: WorkspaceId, users: &[UserId]) -> QueryResult<Vec<UserId>> {
+        let present = members::table.filter(members::workspace_id.eq(workspace));
+        let present = present.filter(members::user_id.eq_any(users)).order(members::user_id);
+        tx.list(present.select(members::user_id).for_key_share()).await
+    }
+
+    /// The owner of longest standing, apart from a user.
+    pub async fn find_other_owner(
+        db: &mut Reader,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> QueryResult<Option<UserId>> {
+        let owners = members::table
+            .filter(members::workspace_id.eq(workspace))
+            .filter(members::role.eq(Role::Owner).and(members::user_id.ne(user)));
+        db.first(owners.order((members::joined_at, members::user_id)).select(members::user_id)).await
+    }
+
     /// How many owners a workspace has. To be asked under [`super::workspaces::Workspace::lock`].
     pub async fn count_owners(db: &mut Reader, workspace: WorkspaceId) -> QueryResult<i64> {
         let owners =

@@ -88,19 +88,30 @@ const STOP_WORDS: &[&str] = &[
 pub fn normalised(words: &str) -> String {
     let words = words.to_lowercase();
     let mut kept: Vec<String> = Vec::new();
-    let mut left_out: Vec<&str> = Vec::new();
     // Every other piece stands between quotes.
     for (index, piece) in words.split('"').enumerate() {
-        let mut piece: Vec<_> = piece.split_whitespace().collect();
+        let piece = piece.split_whitespace();
         if index % 2 == 1 {
-            kept.push(format!("\"{}\"", piece.join(" ")));
+            kept.push(format!("\"{}\"", piece.collect::<Vec<_>>().join(" ")));
             continue;
         }
-        left_out.extend(piece.iter().copied().filter(|word| STOP_WORDS.contains(word)));
-        piece.retain(|word| !STOP_WORDS.contains(word));
-        kept.extend(piece.into_iter().map(str::to_owned));
+        kept.extend(piece.filter(|word| !means_little(word)).map(str::to_owned));
     }
-    if kept.is_empty() { left_out.join(" ") } else { kept.join(" ") }
+    // What stood beside it may be gone.
+    kept.dedup_by(|next, last| next == "or" && last == "or");
+    while kept.first().is_some_and(|word| word == "or") {
+        kept.remove(0);
+    }
+    while kept.last().is_some_and(|word| word == "or") {
+        kept.pop();
+    }
+    if kept.is_empty() { words.split_whitespace().collect::<Vec<_>>().join(" ") } else { kept.join(" ") }
+}
+
+/// Also with punctuation, an ending such as in `what's`, or a minus in front.
+fn means_little(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+    STOP_WORDS.contains(&bare.split(['\'', '’']).next().unwrap_or_default())
 }
 
 impl CachedQuery for Search {
@@ -192,7 +203,11 @@ mod tests {
             ("  Road\tMAP \u{a0}2026 ", "road map 2026"),
             ("the plan for the road", "plan road"),
             ("the plan \"State of  the Art\" -draft or sketch", "plan \"state of the art\" -draft or sketch"),
+            ("What's the plan?", "plan?"),
+            ("unicorn or the", "unicorn"),
+            ("-the plan or or road", "plan or road"),
             ("To be", "to be"),
+            ("OR", "or"),
             ("  ", ""),
         ] {
             assert_eq!(normalised(typed), sought);

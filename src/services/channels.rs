@@ -82,7 +82,7 @@ pub async fn create(
         };
         let channel = Channel::insert(tx, new).await.map_err(name_taken)?;
         let id = channel.ok_or_else(|| AppError::internal("a channel was not inserted"))?.id;
-        ChannelMember::insert(tx, workspace, id, actor.user_id).await?;
+        seat(tx, workspace, id, actor.user_id).await?;
         Ok(Created::new(format!("/v1/workspaces/{workspace}/channels/{id}"), view(tx, id).await?))
     })
     .await
@@ -112,7 +112,7 @@ pub async fn change(
             }
             if changes.is_private == Some(true) {
                 // Whoever closes the door stays inside.
-                ChannelMember::insert(tx, workspace, id, actor.user_id).await?;
+                seat(tx, workspace, id, actor.user_id).await?;
             }
             view(tx, id).await
         })
@@ -152,7 +152,7 @@ pub async fn add_member(
             };
             Channel::lock(tx, channel).await?.ok_or(AppError::NotFound)?;
             Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
-            let inserted = ChannelMember::insert(tx, workspace, channel, user).await?;
+            let inserted = seat(tx, workspace, channel, user).await?;
             if inserted.is_some() && reader.is_private {
                 let subject = Subject::channel(workspace, channel);
                 notifications::notify(tx, actor, subject, NotificationKind::ChannelAdded, [user]).await?;
@@ -199,7 +199,21 @@ async fn require_member(
     if reader.role.at_least(Role::Member) {
         return Ok(reader);
     }
-    Err(AppError::Forbidden("Guests may only read."))
+    Err(AppError::Forbidden("Guests may not do this."))
+}
+
+/// Puts a user into a channel. `None`: he is in it.
+async fn seat(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    channel: ChannelId,
+    user: UserId,
+) -> Result<Option<ChannelMember>, AppError> {
+    ChannelMember::insert(tx, workspace, channel, user).await.map_err(|err| match err {
+        // The user left the workspace a moment ago.
+        QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => AppError::NotFound,
+        other => other.into(),
+    })
 }
 
 fn manages(actor: &Actor, reader: &ChannelReader, channel: &Channel) -> bool {

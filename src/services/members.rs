@@ -19,7 +19,12 @@ use crate::{
     },
     error::{AppError, Faults},
     http::body::{Creation, required},
-    models::{members::Member, users::User, workspaces::Workspace},
+    models::{
+        channels::{Channel, ChannelMember},
+        members::Member,
+        users::User,
+        workspaces::Workspace,
+    },
     queries::{members::MemberView, view::View},
     services::{
         events,
@@ -149,11 +154,29 @@ pub async fn remove(
             let (member, person) =
                 Member::find_with_user(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
             may_take(tx, own, workspace, member.role).await?;
+            hand_over_channels(tx, actor, workspace, user).await?;
             Member::delete(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
             let audience = Audience::Workspace(workspace, Some(user));
             events::tell(tx, EventKind::MemberRemoved, audience, &MemberView::new(member, person)).await
         })
         .await
+}
+
+/// A private channel that nobody else is in would be seen by nobody: an owner of the workspace is put into it.
+async fn hand_over_channels(
+    tx: &mut Tx,
+    actor: &Actor,
+    workspace: WorkspaceId,
+    user: UserId,
+) -> Result<(), AppError> {
+    let channels = Channel::list_private_of_one(tx, workspace, user).await?;
+    let Some(heir) = Member::find_other_owner(tx, workspace, user).await? else { return Ok(()) };
+    for channel in channels {
+        ChannelMember::insert(tx, workspace, channel, heir).await?;
+        let subject = Subject::channel(workspace, channel);
+        notifications::notify(tx, actor, subject, NotificationKind::ChannelAdded, [heir]).await?;
+    }
+    Ok(())
 }
 
 fn may_grant(own: Role, role: Role) -> Result<(), AppError> {

@@ -30,7 +30,8 @@ pub async fn newly_mentioned(
         return Ok(BTreeSet::new());
     }
     let (Place::Workspace(workspace) | Place::Channel(workspace, _)) = place;
-    let candidates = Member::list_named_in(tx, workspace, text).await?;
+    // Those of both texts: what a name means depends on which longer ones there are.
+    let candidates = Member::list_named_in(tx, workspace, &[before, text].join("\n")).await?;
     let known = named_in(before, &candidates);
     let mut named = named_in(text, &candidates);
     named.retain(|user| !known.contains(user));

@@ -20,6 +20,7 @@ use crate::{
     http::body::required,
     models::{
         events::{Event, NewEvent},
+        members::Member,
         notifications::{NewNotification, Notification, Until},
         users::User,
     },
@@ -97,7 +98,8 @@ impl Subject {
     }
 }
 
-/// Notifies people of what the actor has done, each once and never the actor, and tells those who listen.
+/// Notifies members of the workspace of what the actor has done, each once and never the actor, and tells those who
+/// listen. Whoever leaves at this moment is passed over.
 pub async fn notify(
     tx: &mut Tx,
     actor: &Actor,
@@ -115,7 +117,11 @@ pub async fn notify(
         message_id: subject.message,
         document_id: subject.document,
     };
-    let new: Vec<_> = users.into_iter().filter(|user| *user != actor.user_id).map(row).collect();
+    let users: Vec<_> = users.into_iter().filter(|user| *user != actor.user_id).collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    let new: Vec<_> = Member::keep(tx, subject.workspace, &users).await?.into_iter().map(row).collect();
     if new.is_empty() {
         return Ok(());
     }

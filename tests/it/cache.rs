@@ -61,8 +61,12 @@ impl Place {
     }
 }
 
-const TIMES: Times =
-    Times { l1: Duration::from_secs(30), l2: Duration::from_secs(60), absent: Duration::from_secs(10) };
+const TIMES: Times = Times {
+    l1: Duration::from_secs(30),
+    l2: Duration::from_secs(60),
+    absent: Duration::from_secs(10),
+    ends_by_time: false,
+};
 
 impl Node {
     async fn start(place: &Place) -> Self {

@@ -1,29 +1,15 @@
 //! The journal: everything that changes is recorded, and what is recorded is heard.
 
+mod hooks;
+
 use std::time::Duration;
 
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use lockstep::{
-    cache::Token,
-    db::{Db, Tx},
-    domain::{
-        Change,
-        id::{DocumentId, UserId, WorkspaceId},
-        role::Role,
-    },
-    models::{
-        documents::{Document, DocumentChanges, NewDocument},
-        members::Member,
-        sessions::Session,
-        users::{NewUser, ProfileChanges, User},
-        workspaces::{NewWorkspace, Workspace, WorkspaceChanges},
-    },
-};
+use lockstep::domain::Change;
 use serde_json::json;
-use tokio::sync::mpsc;
 
-use crate::support::{Cluster, Instance, TestDatabase, eventually};
+use crate::support::{Cluster, Instance, eventually};
 
 /// The bound for what the service did not do itself.
 const OUT_OF_BAND: Duration = Duration::from_millis(1500);
@@ -46,149 +32,6 @@ async fn recorded(connection: &mut AsyncPgConnection) -> Vec<Change> {
     changes.sort_unstable();
     changes.dedup();
     changes
-}
-
-/// Runs a write and compares what its hooks announced with what the triggers recorded.
-async fn compare(
-    db: &Db,
-    announced: &mut mpsc::UnboundedReceiver<Vec<Change>>,
-    connection: &mut AsyncPgConnection,
-    what: &str,
-    write: impl AsyncFnOnce(&mut Tx) -> diesel::QueryResult<()>,
-) -> Vec<Change> {
-    let mut hooks = Vec::new();
-    let outcome = db
-        .write::<_, lockstep::error::AppError>(async |tx| {
-            write(tx).await?;
-            hooks = tx.changes().to_vec();
-            Ok(())
-        })
-        .await;
-    outcome.unwrap();
-    hooks.sort_unstable();
-    hooks.dedup();
-    let recorded = recorded(connection).await;
-    assert_eq!(hooks, recorded, "{what}: hooks and triggers differ");
-    assert_eq!(announced.recv().await.unwrap(), recorded, "{what}: not announced");
-    recorded
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn hooks_and_triggers_say_the_same_of_every_write() {
-    let database = TestDatabase::new().await;
-    let (sender, mut announced) = mpsc::unbounded_channel();
-    let announce = std::sync::Arc::new(move |committed: lockstep::db::Committed| {
-        sender.send(committed.changes).unwrap();
-        Box::pin(async { Token::unknown() }) as futures_util::future::BoxFuture<'static, Token>
-    });
-    let db = Db::connect(&database.url, 2, tokio::runtime::Handle::current(), announce).unwrap();
-    let mut connection = database.connect().await;
-    let (user, workspace) = (UserId::new(), WorkspaceId::new());
-
-    let mut step = async |what: &str, write: &mut dyn FnMut() -> Step| {
-        let step = write();
-        compare(&db, &mut announced, &mut connection, what, async |tx| step.run(tx, user, workspace).await)
-            .await
-    };
-    let users = vec![Change::Users { id: user }];
-    let workspaces = vec![Change::Workspaces { id: workspace }];
-    let members = vec![Change::Members { workspace_id: workspace, user_id: user }];
-    let sessions = vec![Change::Sessions { user_id: user }];
-    let document = DocumentId::new();
-    let documents = vec![Change::Documents { id: document, workspace_id: workspace }];
-    assert_eq!(step("insert user", &mut || Step::InsertUser).await, users);
-    assert_eq!(step("update user", &mut || Step::UpdateUser).await, users);
-    assert_eq!(step("raise epoch", &mut || Step::RaiseEpoch).await, users);
-    assert_eq!(step("set password", &mut || Step::SetPassword).await, users);
-    assert_eq!(step("begin session", &mut || Step::BeginSession).await, []);
-    assert_eq!(step("end sessions", &mut || Step::EndSessions).await, sessions);
-    assert_eq!(step("insert workspace", &mut || Step::InsertWorkspace).await, workspaces);
-    assert_eq!(step("update workspace", &mut || Step::UpdateWorkspace).await, workspaces);
-    assert_eq!(step("insert member", &mut || Step::InsertMember).await, members);
-    assert_eq!(step("set role", &mut || Step::SetRole).await, members);
-    assert_eq!(step("insert document", &mut || Step::InsertDocument(document)).await, documents);
-    assert_eq!(step("update document", &mut || Step::UpdateDocument(document)).await, documents);
-    assert_eq!(step("delete document", &mut || Step::DeleteDocument(document)).await, documents);
-    assert_eq!(step("delete member", &mut || Step::DeleteMember).await, members);
-    assert_eq!(step("delete workspace", &mut || Step::DeleteWorkspace).await, workspaces);
-    assert_eq!(step("nothing", &mut || Step::Nothing).await, []);
-}
-
-enum Step {
-    InsertUser,
-    UpdateUser,
-    RaiseEpoch,
-    SetPassword,
-    BeginSession,
-    EndSessions,
-    InsertWorkspace,
-    UpdateWorkspace,
-    InsertMember,
-    SetRole,
-    InsertDocument(DocumentId),
-    UpdateDocument(DocumentId),
-    DeleteDocument(DocumentId),
-    DeleteMember,
-    DeleteWorkspace,
-    Nothing,
-}
-
-impl Step {
-    async fn run(self, tx: &mut Tx, user: UserId, workspace: WorkspaceId) -> diesel::QueryResult<()> {
-        let happened = match self {
-            Self::InsertUser => {
-                let new = NewUser { id: user, email: "ada@example.com", name: "Ada", password_hash: "x" };
-                User::insert(tx, new).await?.is_some()
-            }
-            Self::UpdateUser => {
-                let changes = ProfileChanges { name: Some("Ada L."), ..ProfileChanges::default() };
-                User::update_profile(tx, user, &changes).await?.is_some()
-            }
-            Self::RaiseEpoch => User::raise_token_epoch(tx, user).await?.is_some(),
-            Self::SetPassword => User::set_password(tx, user, "y").await?.is_some(),
-            Self::BeginSession => {
-                let until = chrono::Utc::now() + chrono::TimeDelta::days(1);
-                Session::insert(tx, user, until).await?.is_some()
-            }
-            Self::EndSessions => !Session::end_all(tx, user).await?.is_empty(),
-            Self::InsertWorkspace => {
-                let new = NewWorkspace { id: workspace, name: "W", slug: "w-1", description: "" };
-                Workspace::insert(tx, new).await?.is_some()
-            }
-            Self::UpdateWorkspace => {
-                let changes = WorkspaceChanges { name: Some("V"), ..WorkspaceChanges::default() };
-                Workspace::update(tx, workspace, &changes).await?.is_some()
-            }
-            Self::InsertMember => Member::insert(tx, workspace, user, Role::Guest).await?.is_some(),
-            Self::SetRole => Member::set_role(tx, workspace, user, Role::Admin).await?.is_some(),
-            Self::InsertDocument(id) => {
-                let new = NewDocument {
-                    id,
-                    workspace_id: workspace,
-                    parent_id: None,
-                    title: "D",
-                    content: "",
-                    author_id: user,
-                    last_edited_by: user,
-                };
-                Document::insert(tx, new).await?.is_some()
-            }
-            Self::UpdateDocument(id) => {
-                let present = Document::lock(tx, workspace, id).await?.unwrap();
-                let changes = DocumentChanges { title: Some("E"), ..DocumentChanges::default() };
-                Document::update(tx, &present, user, &changes).await?.is_some()
-            }
-            Self::DeleteDocument(id) => {
-                let present = Document::lock(tx, workspace, id).await?.unwrap();
-                Document::delete(tx, &present).await?.is_some()
-            }
-            Self::DeleteMember => Member::delete(tx, workspace, user).await?.is_some(),
-            Self::DeleteWorkspace => Workspace::delete(tx, workspace).await?.is_some(),
-            Self::Nothing => true,
-        };
-        assert!(happened);
-        Ok(())
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

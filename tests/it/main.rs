@@ -8,7 +8,9 @@
 mod support;
 
 mod auth;
+mod authorization;
 mod cache;
+mod channels;
 mod cluster;
 mod coherence;
 mod database;
@@ -21,6 +23,12 @@ mod idempotency;
 mod journal;
 mod kinds;
 mod members;
+mod messages;
+mod notifications;
+mod openapi;
+mod rate_limit;
+mod requests;
+mod search;
 mod surface;
 mod users;
 mod workspaces;

@@ -3,8 +3,10 @@
 pub mod client;
 pub mod database;
 pub mod instance;
+pub mod openapi;
 pub mod redis;
 pub mod stream;
+pub mod world;
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +34,13 @@ pub async fn eventually<T>(what: &str, limit: Duration, condition: impl AsyncFn(
 
 /// A setting that `scripts/test` makes.
 pub fn test_setting(name: &str) -> String {
+    optional_setting(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with scripts/test"))
+}
+
+/// A setting that whoever runs the tests may make.
+pub fn optional_setting(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the stores are")]
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test"))
+    std::env::var(name).ok()
 }
 
 /// A name that no other test uses.

@@ -11,14 +11,19 @@ use utoipa::{
 use super::inputs::Sketch;
 use crate::queries::view::Page;
 
+/// The schema of a body, once the document explains what it refers to.
+type Describe = fn(&mut Sketch) -> RefOr<Schema>;
+
 /// What an operation does, and what it answers when nothing is wrong.
 pub(in crate::api) struct Answer {
     pub(super) summary: &'static str,
     status: u16,
-    content: Option<(&'static str, fn(&mut Sketch) -> RefOr<Schema>)>,
+    content: Option<(&'static str, Describe)>,
     headers: &'static [HeaderOf],
     /// Also answered with this status when there was nothing to do.
     unless: Option<(u16, &'static str)>,
+    /// Errors of which neither the arguments of the handler nor the method tell.
+    errors: &'static [u16],
 }
 
 /// A header of an answer.
@@ -61,6 +66,7 @@ pub(in crate::api) const fn view<T: ToSchema>(summary: &'static str) -> Answer {
         content: Some((JSON, refer::<T>)),
         headers: &[ETAG, CACHE_CONTROL],
         unless: Some((304, "The client has it already: If-None-Match.")),
+        errors: &[],
     }
 }
 
@@ -77,7 +83,7 @@ pub(in crate::api) const fn uncached<T: ToSchema>(summary: &'static str) -> Answ
 /// Something was made: 201.
 pub(in crate::api) const fn created<T: ToSchema>(summary: &'static str) -> Answer {
     let headers = &[ETAG, LOCATION, CONSISTENCY_TOKEN];
-    Answer { summary, status: 201, content: Some((JSON, refer::<T>)), headers, unless: None }
+    Answer { summary, status: 201, content: Some((JSON, refer::<T>)), headers, unless: None, errors: &[] }
 }
 
 /// Something was made, or was there: 201 or 200.
@@ -108,12 +114,28 @@ pub(in crate::api) const fn new_secrets<T: ToSchema>(summary: &'static str) -> A
 
 /// Done, and nothing to show: 204.
 pub(in crate::api) const fn done(summary: &'static str) -> Answer {
-    Answer { summary, status: 204, content: None, headers: &[CONSISTENCY_TOKEN], unless: None }
+    Answer { summary, status: 204, content: None, headers: &[CONSISTENCY_TOKEN], unless: None, errors: &[] }
+}
+
+/// It is elsewhere: 308.
+pub(in crate::api) const fn moved(summary: &'static str) -> Answer {
+    Answer { status: 308, headers: &[LOCATION], ..done(summary) }
 }
 
 /// Something that is no JSON.
 pub(in crate::api) const fn text(summary: &'static str, content_type: &'static str) -> Answer {
-    Answer { summary, status: 200, content: Some((content_type, refer_text)), headers: &[], unless: None }
+    let content = Some((content_type, refer_text as Describe));
+    Answer { status: 200, content, headers: &[], ..done(summary) }
+}
+
+/// An object that is described elsewhere.
+pub(in crate::api) const fn json(summary: &'static str) -> Answer {
+    let content = Some((JSON, refer_object as Describe));
+    Answer { status: 200, content, headers: &[], ..done(summary) }
+}
+
+fn refer_object(_: &mut Sketch) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::Object).into()
 }
 
 fn refer_text(_: &mut Sketch) -> RefOr<Schema> {
@@ -121,11 +143,17 @@ fn refer_text(_: &mut Sketch) -> RefOr<Schema> {
 }
 
 impl Answer {
+    /// May also be one of these errors.
+    pub(in crate::api) const fn or(self, errors: &'static [u16]) -> Self {
+        Self { errors, ..self }
+    }
+
     /// Adds the answers, and what can be in the way of a write.
     pub(super) fn sketch(&self, sketch: &mut Sketch) {
         if sketch.is_write() && !sketch.secured.is_empty() {
             sketch.errors.extend([403, 404, 409]);
         }
+        sketch.errors.extend(self.errors);
         let content = self.content.map(|(content_type, schema)| (content_type, schema(sketch)));
         let response = |description: &str| {
             let mut response = ResponseBuilder::new().description(description);
@@ -141,6 +169,7 @@ impl Answer {
         let description = match self.status {
             201 => "It is made.",
             204 => "It is done.",
+            308 => "It is elsewhere.",
             _ => "It is so.",
         };
         sketch.answers.insert(self.status, response(description));

@@ -91,8 +91,10 @@ impl Reply {
 impl Client {
     /// Nobody in particular.
     pub fn new(url: &str) -> Self {
+        // Where an answer leads to is for the test to see.
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self {
-            http: reqwest::Client::new(),
+            http,
             url: url.to_owned(),
             access_token: None,
             refresh_token: String::new(),
@@ -151,6 +153,18 @@ impl Client {
         self.post(&path, json!({"user_id": user.user_id, "role": role})).await.expect(201)
     }
 
+    /// Makes a channel; returns its path.
+    pub async fn create_channel(&self, workspace: &str, name: &str, is_private: bool) -> String {
+        let path = format!("/v1/workspaces/{workspace}/channels");
+        let made = self.post(&path, json!({"name": name, "is_private": is_private})).await.expect(201);
+        format!("{path}/{}", made.field("/id"))
+    }
+
+    /// Sends a message to the channel with this path.
+    pub async fn say(&self, channel: &str, content: &str) -> Reply {
+        self.post(&format!("{channel}/messages"), json!({ "content": content })).await.expect(201)
+    }
+
     pub async fn get(&self, path: &str) -> Reply {
         self.send(self.request(reqwest::Method::GET, path)).await
     }
@@ -187,6 +201,11 @@ impl Client {
 
     pub async fn post(&self, path: &str, body: Value) -> Reply {
         self.send(self.request(reqwest::Method::POST, path).json(&body)).await
+    }
+
+    /// Without a body: the path says it all.
+    pub async fn put(&self, path: &str) -> Reply {
+        self.send(self.request(reqwest::Method::PUT, path)).await
     }
 
     pub async fn patch(&self, path: &str, body: Value) -> Reply {

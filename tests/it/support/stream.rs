@@ -90,7 +90,8 @@ impl EventStream {
     /// The next event, which has to come in time.
     pub async fn expect_any(&mut self) -> Event {
         let event = tokio::time::timeout(Duration::from_secs(5), self.next()).await;
-        let event = event.expect("an event within 5 s").expect("an event before the stream ends");
+        let event = event.unwrap_or_else(|_late| panic!("no event within 5 s"));
+        let event = event.unwrap_or_else(|| panic!("the stream has ended"));
         assert_eq!(event.json["type"], event.kind, "{event:?}");
         event
     }
