@@ -5,6 +5,7 @@ mod channels;
 mod docs;
 mod documents;
 mod events;
+mod limits;
 mod members;
 mod messages;
 mod notifications;
@@ -25,7 +26,8 @@ use actix_web::{
 use self::openapi::{
     Resource,
     answers::{
-        changed, changed_uncached, created, done, ensured, new_secrets, page, secrets, text, uncached, view,
+        changed, changed_uncached, created, done, ensured, json, moved, new_secrets, page, secrets, text,
+        uncached, view,
     },
     resource,
 };
@@ -66,21 +68,24 @@ pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
 fn root_resources() -> Vec<Resource> {
     vec![
         resource("/livez").get(ops::livez, text("Says that the process answers.", "text/plain")),
-        resource("/readyz").get(ops::readyz, text("Says whether to send requests here.", "text/plain")),
-        resource("/metrics").get(ops::metrics, text("Numbers, for Prometheus.", "text/plain")),
-        resource("/openapi.json").get(docs::get_openapi, text("This document.", "application/json")),
-        resource("/docs").get(docs::get_docs, text("This document, for people.", "text/html")),
-        resource("/docs/{file:.*}").get(docs::get_docs_file, text("A part of that page.", "text/html")),
+        resource("/readyz")
+            .get(ops::readyz, text("Says whether to send requests here.", "text/plain").or(&[503])),
+        resource("/metrics").get(ops::metrics, text("Numbers, for Prometheus.", "text/plain").or(&[500])),
+        resource("/openapi.json").get(docs::get_openapi, json("This document.")),
+        resource("/docs").get(docs::get_docs, moved("This document, for people.")),
+        resource("/docs/{file:.*}").get(docs::get_docs_file, text("A part of that page.", "*/*").or(&[500])),
     ]
 }
 
 fn v1_resources() -> Vec<Resource> {
     vec![
         resource("/auth/register")
-            .post(auth::register, new_secrets::<Grant>("Makes an account and signs it in.")),
-        resource("/auth/login").post(auth::log_in, secrets::<Grant>("Signs in.")),
-        resource("/auth/refresh")
-            .post(auth::refresh, secrets::<Grant>("Takes a refresh token and gives the next one.")),
+            .post(auth::register, new_secrets::<Grant>("Makes an account and signs it in.").or(&[409])),
+        resource("/auth/login").post(auth::log_in, secrets::<Grant>("Signs in.").or(&[401])),
+        resource("/auth/refresh").post(
+            auth::refresh,
+            secrets::<Grant>("Takes a refresh token and gives the next one.").or(&[401]),
+        ),
         resource("/auth/logout").post(auth::log_out, done("Ends the session of a refresh token.")),
         resource("/auth/logout-all")
             .post(auth::log_out_everywhere, done("Ends every session of the caller, on every instance.")),
@@ -172,6 +177,10 @@ fn v1_resources() -> Vec<Resource> {
         resource("/notifications/{notification}").patch(
             notifications::change_notification,
             changed_uncached::<NotificationView>("Marks a notification as read, or as not."),
+        ),
+        resource("/rate-limit").get(
+            limits::get_rate_limit,
+            uncached::<limits::RateLimits>("How much the caller may ask, and has. Free of charge."),
         ),
         resource("/events").get(
             events::stream_events,

@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_web::http::header::HeaderValue;
+use ipnet::IpNet;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,6 +24,7 @@ use crate::{
     journal::{Journal, Marks, relay_before_use},
     metrics::Metrics,
     queries::{Queries, tags::tags_of_all},
+    rate_limit::{Limits, shared::Shared},
     realtime::hub::Hub,
     redis::Redis,
 };
@@ -45,6 +47,10 @@ pub struct App {
     pub readiness: Readiness,
     /// Those who listen to events.
     pub hub: Hub,
+    /// How much one caller may ask.
+    pub limits: Limits,
+    /// Whose word on client addresses counts.
+    pub trusted_proxies: Box<[IpNet]>,
 }
 
 /// Why the application could not be built.
@@ -91,6 +97,14 @@ impl Tasks {
         self.tracker.spawn_on(when_ready, main);
     }
 
+    /// The same for a task that needs no database.
+    pub fn spawn_at_once<T>(&self, main: &Handle, task: impl FnOnce(CancellationToken) -> T)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn_on(task(self.stop.clone()), main);
+    }
+
     /// Stops all tasks and waits for their ends, though not for ever.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -134,6 +148,10 @@ impl App {
         };
         let readiness = Readiness::default();
         let tasks = Tasks::new(&readiness);
+        let shared = redis.clone().map(|redis| Shared::new(redis, &config.cache.namespace));
+        if let Some(shared) = &shared {
+            tasks.spawn_at_once(main, |stop| Arc::clone(shared).keep_connected(stop));
+        }
         start_tasks(&tasks, main, &cache, &db, redis, announced);
         let queries = Queries::new(&cache, &db, &config.cache);
         let (hub, telling) = Hub::new(metrics.registry())?;
@@ -151,6 +169,14 @@ impl App {
             Some(secret) => secret.clone(),
             None => load_or_create_secret(&config.database.data_dir)?,
         };
+        let limits = Limits::new(
+            &config.rate_limit,
+            shared.as_ref(),
+            config.server.max_instances,
+            derive_key(&secret, "lockstep rate limit"),
+            main,
+            metrics.registry(),
+        )?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = Self {
             queries,
@@ -165,6 +191,8 @@ impl App {
             cache_status: config.cache.status,
             readiness,
             hub,
+            limits,
+            trusted_proxies: config.server.trusted_proxies.clone().into(),
         };
         Ok((app, tasks))
     }

@@ -7,7 +7,7 @@ use crate::{
     cache::Token,
     db::Tx,
     domain::{
-        id::{ChannelId, UserId, WorkspaceId},
+        id::{ChannelId, SessionId, UserId, WorkspaceId},
         role::Role,
     },
     error::AppError,
@@ -22,6 +22,15 @@ pub struct Actor {
     pub user_id: UserId,
     /// May use the operations API.
     pub is_staff: bool,
+}
+
+/// What somebody has shown to be let in, and for how long it is good.
+#[derive(Debug, Clone, Copy)]
+pub struct Credential {
+    pub session_id: SessionId,
+    pub token_epoch: i32,
+    /// In seconds since 1970.
+    pub expires_at: u64,
 }
 
 /// The actor's role in a workspace, for reading: from the cache.
@@ -55,7 +64,7 @@ pub async fn require(
         Err(AppError::Forbidden(match least {
             Role::Owner => "Only an owner may do this.",
             Role::Admin => "Only an admin or an owner may do this.",
-            Role::Guest | Role::Member => "Guests may only read.",
+            Role::Guest | Role::Member => "Guests may not do this.",
         }))
     }
 }

@@ -83,6 +83,8 @@ pub enum AppError {
         rate: Rate,
         /// Until the next request passes.
         wait: Duration,
+        /// All limits that are used up.
+        violated: Vec<&'static str>,
     },
     /// Try again later.
     #[error("The service cannot do this at the moment; try again.")]
@@ -264,11 +266,11 @@ impl ResponseError for AppError {
                     extra.push((ETAG, etag));
                 }
             }
-            Self::RateLimited { policy, wait, .. } => {
+            Self::RateLimited { violated, wait, .. } => {
                 // Registered with IANA by the draft on RateLimit header fields.
                 "https://iana.org/assignments/http-problem-types#quota-exceeded"
                     .clone_into(&mut problem.r#type);
-                problem.violated_policies = vec![policy];
+                problem.violated_policies.clone_from(violated);
                 extra.push((RETRY_AFTER, seconds(*wait).into()));
             }
             Self::Unavailable(cause) => {

@@ -5,20 +5,32 @@ use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use crate::{
     app::App,
     error::AppError,
-    http::{body::Body, caller::Caller, reply},
+    http::{body::Body, caller::Caller, client_address::ClientAddress, reply},
     services::sessions::{self, ChangePassword, LogIn, Refresh, Register},
 };
 
-pub(super) async fn register(app: Data<App>, body: Body<Register>) -> Result<HttpResponse, AppError> {
-    reply::secrets(StatusCode::CREATED, &sessions::register(&app, body.0).await?)
+pub(super) async fn register(
+    app: Data<App>,
+    address: ClientAddress,
+    body: Body<Register>,
+) -> Result<HttpResponse, AppError> {
+    reply::secrets(StatusCode::CREATED, &sessions::register(&app, address.0, body.0).await?)
 }
 
-pub(super) async fn log_in(app: Data<App>, body: Body<LogIn>) -> Result<HttpResponse, AppError> {
-    reply::secrets(StatusCode::OK, &sessions::log_in(&app, body.0).await?)
+pub(super) async fn log_in(
+    app: Data<App>,
+    address: ClientAddress,
+    body: Body<LogIn>,
+) -> Result<HttpResponse, AppError> {
+    reply::secrets(StatusCode::OK, &sessions::log_in(&app, address.0, body.0).await?)
 }
 
-pub(super) async fn refresh(app: Data<App>, body: Body<Refresh>) -> Result<HttpResponse, AppError> {
-    reply::secrets(StatusCode::OK, &sessions::refresh(&app, body.0).await?)
+pub(super) async fn refresh(
+    app: Data<App>,
+    address: ClientAddress,
+    body: Body<Refresh>,
+) -> Result<HttpResponse, AppError> {
+    reply::secrets(StatusCode::OK, &sessions::refresh(&app, address.0, body.0).await?)
 }
 
 pub(super) async fn log_out(app: Data<App>, body: Body<Refresh>) -> Result<HttpResponse, AppError> {

@@ -1,10 +1,7 @@
 //! `/v1/events`: what happens, as it happens.
 
-use std::{future::Future, pin::Pin};
-
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
-    dev::Payload,
+    HttpRequest, HttpResponse,
     http::{
         Method, StatusCode,
         header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
@@ -17,10 +14,9 @@ use utoipa::IntoParams;
 
 use crate::{
     app::App,
-    auth::Actor,
     error::AppError,
     http::{
-        caller::{Caller, Credential, admit},
+        caller::{Caller, Listener},
         reply,
     },
     realtime::feed::{Start, feed},
@@ -32,39 +28,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamQuery {
     /// From `POST /v1/events/ticket`; good once. Instead of an access token.
-    ticket: Option<String>,
+    #[serde(rename = "ticket")]
+    _ticket: Option<String>,
     /// The `id` of the last event that was received. Instead of the header `Last-Event-ID`.
     last_event_id: Option<String>,
-}
-
-/// Somebody who listens, signed in by an access token or by a ticket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Listener {
-    actor: Actor,
-    credential: Credential,
-}
-
-impl FromRequest for Listener {
-    type Error = AppError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let ticket = Query::<StreamQuery>::from_query(request.query_string());
-        let Ok(Query(StreamQuery { ticket: Some(ticket), .. })) = ticket else {
-            let caller = Caller::from_request(request, payload);
-            return Box::pin(async move {
-                let Caller { actor, credential, .. } = caller.await?;
-                Ok(Self { actor, credential })
-            });
-        };
-        let request = request.clone();
-        Box::pin(async move {
-            let app =
-                request.app_data::<Data<App>>().ok_or_else(|| AppError::internal("no application data"))?;
-            let (user, credential) = events::take_ticket(app, &ticket).await?;
-            Ok(Self { actor: admit(app, user, &credential, None).await?, credential })
-        })
-    }
 }
 
 pub(super) async fn stream_events(

@@ -14,7 +14,7 @@ use crate::{
     error::AppError,
     http::{
         body::{Body, Creation},
-        caller::Caller,
+        caller::{Caller, Sender},
         params::PageQuery,
         reply,
     },
@@ -67,7 +67,7 @@ pub(super) async fn list_messages(
 
 pub(super) async fn send_message(
     app: Data<App>,
-    caller: Caller,
+    caller: Sender,
     path: Path<(WorkspaceId, ChannelId)>,
     new: Creation<SendMessage>,
 ) -> Result<HttpResponse, AppError> {

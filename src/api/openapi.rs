@@ -1,6 +1,6 @@
 //! The OpenAPI document, and the page that shows it.
 //!
-//! **Invariant.** What is mounted is described, and nothing else is: [`Resource`] does both at once. What goes into a
+//! **Invariant.** What is mounted is described, and nothing else is: `Resource` does both at once. What goes into a
 //! request is taken from the handler's own arguments; what comes out is said beside it, in the table of [`super`].
 
 pub(super) mod answers;
@@ -8,7 +8,7 @@ pub(super) mod inputs;
 
 use std::{any::type_name, sync::LazyLock};
 
-use actix_web::{Handler, Responder, Route, web};
+use actix_web::{Handler, Responder, Route, middleware::from_fn, web};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -16,7 +16,7 @@ use utoipa::{
         OpenApiVersion, PathsBuilder, Ref, RefOr, Response, ResponseBuilder,
         path::{Operation, OperationBuilder, PathItem},
         schema::Schema,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
@@ -24,7 +24,7 @@ use self::{
     answers::Answer,
     inputs::{Inputs, Sketch},
 };
-use crate::error::Problem;
+use crate::{error::Problem, http::caller::let_in};
 
 /// What a URL answers, and its description.
 pub(super) struct Resource {
@@ -68,7 +68,7 @@ impl Resource {
         Args: Inputs + 'static,
         F::Output: Responder + 'static,
     {
-        self.routes = self.routes.route(web::head().to(handler.clone()));
+        self.routes = self.routes.route(guarded::<Args>(web::head().to(handler.clone())));
         self.route(HttpMethod::Get, web::get(), handler, answer)
     }
 
@@ -87,13 +87,21 @@ impl Resource {
     {
         let name = type_name::<F>();
         self.operations.push(Described { method, handler: name, inputs: Args::describe, answer });
-        self.routes = self.routes.route(route.to(handler));
+        self.routes = self.routes.route(guarded::<Args>(route.to(handler)));
         self
     }
 
     /// For Actix. Resources rather than routes: they answer 405, with `Allow`.
     pub(super) fn into_routes(self) -> actix_web::Resource {
         self.routes
+    }
+}
+
+/// Signs in and charges before the handler, if that has a caller among its arguments.
+fn guarded<Args: Inputs>(route: Route) -> Route {
+    match Args::access() {
+        Some(access) => route.wrap(from_fn(move |request, next| let_in(access, request, next))),
+        None => route,
     }
 }
 
@@ -190,7 +198,10 @@ fn build() -> OpenApi {
         }
     }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    let mut components = ComponentsBuilder::new().security_scheme("bearerAuth", SecurityScheme::Http(bearer));
+    let ticket = ApiKey::Query(ApiKeyValue::new("ticket"));
+    let mut components = ComponentsBuilder::new()
+        .security_scheme("bearerAuth", SecurityScheme::Http(bearer))
+        .security_scheme("ticket", SecurityScheme::ApiKey(ticket));
     for (name, schema) in schemas {
         components = components.schema(name, schema);
     }

@@ -1,7 +1,9 @@
 //! What listeners are told in real time, and who they are.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    id::{ChannelId, UserId, WorkspaceId},
+    id::{ChannelId, SessionId, UserId, WorkspaceId},
     words::words,
 };
 
@@ -37,6 +39,13 @@ words! {
         /// The readers of a channel.
         Channel = "channel",
     }
+}
+
+/// The data of [`EventKind::SessionsEnded`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SessionsEnded {
+    /// Only this one; all if it is absent.
+    pub session_id: Option<SessionId>,
 }
 
 /// Who is told. Decided by what everybody may see at the time of telling, not of writing.

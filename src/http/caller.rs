@@ -1,21 +1,30 @@
-//! Who asks: the access token, checked against the cached sign-in state, and the `Consistency-Token`.
+//! Who asks. Signing in and charging are done in front of a handler that has a caller among its arguments, so that neither
+//! can be forgotten: see [`let_in`].
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::{Ready, ready},
+    ops::Deref,
+};
 
 use actix_web::{
-    FromRequest, HttpRequest,
-    dev::Payload,
+    Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _,
+    body::{BoxBody, MessageBody},
+    dev::{Payload, ServiceRequest, ServiceResponse},
     http::header::{AUTHORIZATION, HeaderMap},
-    web::Data,
+    middleware::Next,
+    web::{Data, Query},
 };
+use serde::Deserialize;
 
 use crate::{
     app::App,
-    auth::Actor,
+    auth::{Actor, Credential},
     cache::Token,
-    domain::id::{SessionId, UserId},
+    domain::id::UserId,
     error::{AppError, SignIn},
     queries::users::SignInStateOf,
+    rate_limit::{Charge, Verdict, headers},
+    services::events::take_ticket,
 };
 
 /// A signed-in caller.
@@ -29,64 +38,155 @@ pub struct Caller {
     pub credential: Credential,
 }
 
-/// What somebody has shown to be let in, and for how long it is good.
+/// A caller who sends a message, which is limited apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Credential {
-    pub session_id: SessionId,
-    pub token_epoch: i32,
-    /// In seconds since 1970.
-    pub expires_at: u64,
+pub struct Sender(Caller);
+
+/// A caller who only asks how much he may ask, which is free.
+#[derive(Debug, Clone, Copy)]
+pub struct Unmetered(Caller);
+
+/// A caller who listens, signed in by an access token or by a ticket.
+#[derive(Debug, Clone, Copy)]
+pub struct Listener(Caller);
+
+/// What stands in front of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    pub charge: Charge,
+    /// A ticket will do instead of an access token.
+    pub by_ticket: bool,
 }
 
-impl FromRequest for Caller {
-    type Error = AppError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+/// A caller among the arguments of a handler.
+pub trait CallerArgument {
+    /// What has to be in front.
+    const ACCESS: Access;
+}
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move {
-            let app =
-                request.app_data::<Data<App>>().ok_or_else(|| AppError::internal("no application data"))?;
-            let token = consistency_token(request.headers())?;
-            let (actor, credential) = sign_in(app, bearer(request.headers())?, token.as_ref()).await?;
-            Ok(Self { actor, token, credential })
-        })
+macro_rules! callers {
+    ($($name:ident: $charge:ident, $by_ticket:literal;)+) => {$(
+        impl CallerArgument for $name {
+            const ACCESS: Access = Access { charge: Charge::$charge, by_ticket: $by_ticket };
+        }
+
+        impl FromRequest for $name {
+            type Error = AppError;
+            type Future = Ready<Result<Self, AppError>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                let caller = request.extensions().get::<Caller>().copied();
+                ready(caller.map(Self::from).ok_or_else(|| AppError::internal("nobody was let in")))
+            }
+        }
+    )+};
+}
+
+callers! {
+    Caller: Request, false;
+    Sender: Message, false;
+    Unmetered: Free, false;
+    Listener: Request, true;
+}
+
+macro_rules! wrappers {
+    ($($name:ident),+) => {$(
+        impl From<Caller> for $name {
+            fn from(caller: Caller) -> Self {
+                Self(caller)
+            }
+        }
+
+        impl Deref for $name {
+            type Target = Caller;
+
+            fn deref(&self) -> &Caller {
+                &self.0
+            }
+        }
+    )+};
+}
+
+wrappers!(Sender, Unmetered, Listener);
+
+/// Signs in and charges, before anything else is looked at: neither what a stranger sends nor what there is matters to
+/// whoever may not ask. What only reads is worked on while the limits are asked, and held back until they have answered.
+///
+/// # Errors
+/// Those of what is inside.
+pub async fn let_in(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(app) = request.app_data::<Data<App>>().cloned() else {
+        return Ok(refuse(request, &AppError::internal("no application data")));
+    };
+    let caller = match identify(&app, access, &request).await {
+        Ok(caller) => caller,
+        Err(err) => return Ok(refuse(request, &err)),
+    };
+    request.extensions_mut().insert(caller);
+    let Some(charged) = app.limits.charge(caller.actor.user_id, access.charge) else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let (verdict, mut response) = if request.method().is_safe() {
+        let http_request = request.request().clone();
+        let response = next.call(request).await?.map_into_boxed_body();
+        let verdict = charged.await;
+        match verdict.refusal() {
+            None => (verdict, response),
+            Some(refusal) => (verdict, ServiceResponse::new(http_request, refusal.error_response())),
+        }
+    } else {
+        let verdict = charged.await;
+        match verdict.refusal() {
+            None => (verdict, next.call(request).await?.map_into_boxed_body()),
+            Some(refusal) => (verdict, refuse(request, &refusal)),
+        }
+    };
+    headers::add(response.headers_mut(), app.limits.plan(access.charge), &verdict);
+    Ok(response)
+}
+
+fn refuse(request: ServiceRequest, err: &AppError) -> ServiceResponse<BoxBody> {
+    request.into_response(err.error_response())
+}
+
+async fn identify(app: &App, access: Access, request: &ServiceRequest) -> Result<Caller, AppError> {
+    let token = consistency_token(request.headers())?;
+    let (user_id, credential) = match ticket(access, request) {
+        Some(ticket) => take_ticket(app, &ticket).await?,
+        None => verify(app, bearer(request.headers())?)?,
+    };
+    let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
+    // Fails closed: whoever cannot be checked is not let in.
+    let state = app.queries.get(SignInStateOf(user_id), token.as_ref()).await?.value.ok_or_else(invalid)?;
+    if !state.0.admits(credential.session_id, credential.token_epoch) {
+        app.metrics.sign_in_failed("revoked");
+        return Err(invalid());
     }
+    Ok(Caller { actor: Actor { user_id, is_staff: state.0.is_staff }, token, credential })
 }
 
-async fn sign_in(
-    app: &App,
-    access_token: &str,
-    token: Option<&Token>,
-) -> Result<(Actor, Credential), AppError> {
+/// A browser's `EventSource` sends no headers of its own.
+fn ticket(access: Access, request: &ServiceRequest) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Ticket {
+        ticket: Option<String>,
+    }
+    let query = access.by_ticket.then(|| Query::<Ticket>::from_query(request.query_string()).ok())??;
+    query.into_inner().ticket
+}
+
+fn verify(app: &App, access_token: &str) -> Result<(UserId, Credential), AppError> {
     let claims = app.access_tokens.verify(access_token).map_err(|reason| {
         // Told to the operator, not to the caller.
         app.metrics.sign_in_failed(reason.reason());
         AppError::Unauthenticated(SignIn::InvalidToken)
     })?;
     let credential = Credential { session_id: claims.sid, token_epoch: claims.epoch, expires_at: claims.exp };
-    let actor = admit(app, claims.sub, &credential, token).await?;
-    Ok((actor, credential))
-}
-
-/// Lets in whoever has a credential that was not revoked.
-///
-/// # Errors
-/// When it was, or when that cannot be found out.
-pub async fn admit(
-    app: &App,
-    user_id: UserId,
-    credential: &Credential,
-    token: Option<&Token>,
-) -> Result<Actor, AppError> {
-    let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
-    // Fails closed: whoever cannot be checked is not let in.
-    let state = app.queries.get(SignInStateOf(user_id), token).await?.value.ok_or_else(invalid)?;
-    if !state.0.admits(credential.session_id, credential.token_epoch) {
-        app.metrics.sign_in_failed("revoked");
-        return Err(invalid());
-    }
-    Ok(Actor { user_id, is_staff: state.0.is_staff })
+    Ok((claims.sub, credential))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
@@ -107,4 +207,16 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
 pub fn consistency_token(headers: &HeaderMap) -> Result<Option<Token>, AppError> {
     let Some(header) = headers.get("consistency-token") else { return Ok(None) };
     Ok(Some(header.to_str().unwrap_or_default().parse::<Token>()?))
+}
+
+impl Verdict {
+    /// What a request that does not pass is told.
+    #[must_use]
+    pub fn refusal(&self) -> Option<AppError> {
+        let violated = self.violated();
+        let first = violated.first().filter(|_| !self.granted)?;
+        let (policy, rate) = (first.policy.name, first.policy.rate);
+        let violated = violated.iter().map(|quota| quota.policy.name).collect();
+        Some(AppError::RateLimited { policy, rate, wait: self.retry, violated })
+    }
 }

@@ -4,10 +4,37 @@
 //! proxy has added was written by the client. So the header is read from the right, and no further than trust goes. `Forwarded`
 //! and `X-Real-IP` are not read at all.
 
-use std::net::IpAddr;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    net::{IpAddr, Ipv6Addr},
+};
 
-use actix_web::http::header::{HeaderMap, X_FORWARDED_FOR};
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::header::{HeaderMap, X_FORWARDED_FOR},
+    web::Data,
+};
 use ipnet::IpNet;
+
+use crate::app::App;
+
+/// The address of whoever sends a request.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequest for ClientAddress {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let peer = request.peer_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip());
+        let app = request.app_data::<Data<App>>();
+        let trusted = app.map(|app| &*app.trusted_proxies).unwrap_or_default();
+        ready(Ok(Self(client_address(peer, request.headers(), trusted))))
+    }
+}
 
 /// The first address from the right that is no trusted proxy's. A `peer` that is none is the client itself.
 #[must_use]

@@ -63,10 +63,15 @@ impl Session {
         tx: &mut Tx,
         user_id: UserId,
         expires_at: DateTime<Utc>,
+        address_digest: &[u8],
     ) -> QueryResult<Option<Self>> {
         let id = SessionId::new();
-        let values =
-            (sessions::id.eq(id), sessions::user_id.eq(user_id), sessions::expires_at.eq(expires_at));
+        let values = (
+            sessions::id.eq(id),
+            sessions::user_id.eq(user_id),
+            sessions::expires_at.eq(expires_at),
+            sessions::address_digest.eq(address_digest),
+        );
         tx.save(diesel::insert_into(sessions::table).values(values).returning(Self::as_returning())).await
     }
 
@@ -92,6 +97,19 @@ impl Session {
             sessions::table.filter(sessions::user_id.eq(user_id)).filter(sessions::ended_at.is_null());
         tx.save_all(diesel::update(alive).set(sessions::ended_at.eq(now)).returning(Self::as_returning()))
             .await
+    }
+
+    /// Whether a user has begun a session from there that would still live, had it not been ended.
+    pub async fn is_known_address(
+        db: &mut Reader,
+        user_id: UserId,
+        address_digest: &[u8],
+    ) -> QueryResult<bool> {
+        let known = sessions::table
+            .filter(sessions::user_id.eq(user_id))
+            .filter(sessions::address_digest.eq(address_digest))
+            .filter(sessions::expires_at.gt(now));
+        Ok(db.first(known.select(sessions::id).limit(1)).await?.map(|_: SessionId| ()).is_some())
     }
 
     /// The sessions of a user that ended after `since`.

@@ -90,12 +90,12 @@ impl KeyExtractor for ByAddress {
         _with_headers_we_replace: HttpResponseBuilder,
     ) -> HttpResponse {
         let wait = negative.wait_time_from(DefaultClock::default().now());
-        AppError::RateLimited { policy: "ip", rate: self.rate, wait }.error_response()
+        AppError::RateLimited { policy: "ip", rate: self.rate, wait, violated: vec!["ip"] }.error_response()
     }
 }
 
 /// What one subscriber has: an IPv4 address, or a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

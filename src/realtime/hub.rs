@@ -13,15 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{frame, position::Position};
 use crate::{
+    auth::Credential,
     db::{Db, DbError, snapshot::Snapshot},
     domain::{
-        event::{AudienceKind, EventKind},
+        event::{AudienceKind, EventKind, SessionsEnded},
         id::UserId,
     },
-    http::caller::Credential,
     models::events::{Event, Reading},
     queries::{Queries, users::SignInStateOf},
-    services::events::SessionsEnded,
     telemetry::Chain,
 };
 

@@ -1,20 +1,19 @@
 //! Telling listeners: an event is written in the transaction that causes it, so that it is told if and only if it
 //! happened.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    auth::{Actor, token::Ticket},
+    auth::{Actor, Credential, token::Ticket},
     db::{Tx, Written},
     domain::{
-        event::{Audience, EventKind},
+        event::{Audience, EventKind, SessionsEnded},
         id::{SessionId, UserId},
     },
     error::{AppError, SignIn},
-    http::caller::Credential,
     models::events::{Event, EventTicket, NewEvent},
 };
 
@@ -27,13 +26,6 @@ pub async fn tell(
 ) -> Result<(), AppError> {
     let data = serde_json::to_string(data).map_err(AppError::internal)?;
     Ok(Event::insert_all(tx, vec![NewEvent::new(kind, audience, data)]).await?)
-}
-
-/// Which of a user's sessions have ended.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct SessionsEnded {
-    /// Only this one; all if it is absent.
-    pub session_id: Option<SessionId>,
 }
 
 /// Ends the streams of sessions that have ended.
@@ -63,7 +55,7 @@ pub async fn issue_ticket(
     credential: &Credential,
 ) -> Result<Written<IssuedTicket>, AppError> {
     let ticket = Ticket::new();
-    let expires_at = Utc::now() + TICKET_LIFE;
+    let expires_at = (Utc::now() + TICKET_LIFE).trunc_subsecs(6);
     let token_expires = i64::try_from(credential.expires_at).map_err(AppError::internal)?;
     let row = EventTicket {
         digest: ticket.digest().to_vec(),

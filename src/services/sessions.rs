@@ -1,5 +1,7 @@
 //! Signing up, in and out.
 
+use std::net::IpAddr;
+
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -86,15 +88,18 @@ impl From<PasswordError> for AppError {
 }
 
 /// Makes an account and signs it in.
-pub async fn register(app: &App, input: Register) -> Result<Written<Grant>, AppError> {
+pub async fn register(app: &App, address: IpAddr, input: Register) -> Result<Written<Grant>, AppError> {
     let mut faults = Faults::default();
     let email = faults.member("email", Email::parse(&input.email));
     let password = faults.member("password", Password::parse(&input.password));
     let name = faults.member("name", PersonName::parse(&input.name));
     let parsed = faults.check(email.zip(password).zip(name));
     let ((email, password), name) = parsed?;
+    let attempt = app.limits.charge_address(address).await?;
     let hash = app.passwords.hash(password).await?;
-    app.db
+    let from = app.limits.address_digest(address);
+    let written = app
+        .db
         .write(async |tx| {
             let new = NewUser {
                 id: UserId::new(),
@@ -104,24 +109,41 @@ pub async fn register(app: &App, input: Register) -> Result<Written<Grant>, AppE
             };
             let taken = AppError::Conflict("There is an account with this e-mail address.");
             let user = User::insert(tx, new).await?.ok_or(taken)?;
-            begin_session(app, tx, user).await
+            begin_session(app, tx, user, &from).await
         })
-        .await
+        .await?;
+    attempt.succeeded();
+    Ok(written)
 }
 
 /// Signs in. Unknown accounts and wrong passwords get the same answer after the same time.
-pub async fn log_in(app: &App, input: LogIn) -> Result<Written<Grant>, AppError> {
+///
+/// Each attempt is charged to its address and to the account before the password is looked at, so that of many at once no
+/// more get through than the limits allow; both get it back if the password is right.
+pub async fn log_in(app: &App, address: IpAddr, input: LogIn) -> Result<Written<Grant>, AppError> {
     let refused = || AppError::Unauthenticated(SignIn::WrongCredentials);
     let (Ok(email), Ok(password)) = (Email::parse(&input.email), Password::parse(&input.password)) else {
         return Err(refused());
     };
-    let mut reader = app.db.reader().await?;
-    let credentials = Credentials::find_by_email(reader.reader(), email.as_str()).await;
-    reader.finish().await?;
-    let credentials = credentials?;
+    let from_address = app.limits.charge_address(address).await?;
+    let from = app.limits.address_digest(address);
+    let (credentials, is_known) = app
+        .db
+        .read(async |db| {
+            let credentials = Credentials::find_by_email(db, email.as_str()).await?;
+            let is_known = match &credentials {
+                Some(found) => Session::is_known_address(db, found.id, &from).await?,
+                None => false,
+            };
+            Ok((credentials, is_known))
+        })
+        .await?;
+    let to_account = app.limits.charge_account(email.as_str(), is_known.then_some(&from)).await?;
     let hash = credentials.as_ref().map(|found| found.password_hash.clone());
     let matches = app.passwords.verify(password.clone(), hash).await?;
     let known = credentials.filter(|found| matches && found.is_active).ok_or_else(refused)?;
+    from_address.succeeded();
+    to_account.succeeded();
     let newer =
         if needs_rehash(&known.password_hash) { Some(app.passwords.hash(password).await?) } else { None };
     app.db
@@ -135,7 +157,7 @@ pub async fn log_in(app: &App, input: LogIn) -> Result<Written<Grant>, AppError>
                 User::rehash_password(tx, known.id, &known.password_hash, newer).await?;
             }
             let user = User::find(tx, known.id).await?.ok_or_else(refused)?;
-            begin_session(app, tx, user).await
+            begin_session(app, tx, user, &from).await
         })
         .await
 }
@@ -148,8 +170,9 @@ enum Refreshed {
 }
 
 /// Takes a refresh token and gives the next one.
-pub async fn refresh(app: &App, input: Refresh) -> Result<Written<Grant>, AppError> {
+pub async fn refresh(app: &App, address: IpAddr, input: Refresh) -> Result<Written<Grant>, AppError> {
     let refused = || AppError::Unauthenticated(SignIn::InvalidToken);
+    let attempt = app.limits.charge_address(address).await?;
     let token = RefreshToken::parse(&input.refresh_token).ok_or_else(refused)?;
     let written = app
         .db
@@ -167,7 +190,10 @@ pub async fn refresh(app: &App, input: Refresh) -> Result<Written<Grant>, AppErr
         })
         .await?;
     match written.value {
-        Refreshed::Renewed(grant) => Ok(Written { value: *grant, token: written.token }),
+        Refreshed::Renewed(grant) => {
+            attempt.succeeded();
+            Ok(Written { value: *grant, token: written.token })
+        }
         Refreshed::Reused => {
             log::warn!("a refresh token was used twice; its session was ended");
             Err(refused())
@@ -242,8 +268,8 @@ async fn end(tx: &mut Tx, session: SessionId) -> Result<(), AppError> {
     }
 }
 
-async fn begin_session(app: &App, tx: &mut Tx, user: User) -> Result<Grant, AppError> {
-    let session = Session::insert(tx, user.id, Utc::now() + SESSION_LIFE).await?;
+async fn begin_session(app: &App, tx: &mut Tx, user: User, from: &[u8]) -> Result<Grant, AppError> {
+    let session = Session::insert(tx, user.id, Utc::now() + SESSION_LIFE, from).await?;
     let session = session.ok_or_else(|| AppError::internal("a session was not inserted"))?;
     grant(app, tx, user, session.id).await
 }

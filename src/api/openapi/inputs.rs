@@ -18,12 +18,12 @@ use utoipa::{
 };
 
 use crate::{
-    api::events::Listener,
     app::App,
     domain::id::{ChannelId, DocumentId, MessageId, NotificationId, UserId, WorkspaceId},
     http::{
         body::{Body, Creation, OptionalBody},
-        caller::Caller,
+        caller::{Access, Caller, CallerArgument, Listener, Sender, Unmetered},
+        client_address::ClientAddress,
         if_match::IfMatch,
     },
 };
@@ -99,12 +99,18 @@ impl Sketch {
 
 /// An argument of a handler.
 pub(in crate::api) trait Input: FromRequest {
+    /// What has to stand in front of a handler with such an argument.
+    const ACCESS: Option<Access> = None;
+
     /// Adds what it takes from the request.
     fn describe(sketch: &mut Sketch);
 }
 
 /// All arguments of a handler.
 pub(in crate::api) trait Inputs: FromRequest {
+    /// What has to stand in front of the handler.
+    fn access() -> Option<Access>;
+
     /// Adds what they take from the request.
     fn describe(sketch: &mut Sketch);
 }
@@ -112,6 +118,10 @@ pub(in crate::api) trait Inputs: FromRequest {
 macro_rules! all_inputs {
     ($(($($input:ident),*);)+) => {$(
         impl<$($input: Input + 'static),*> Inputs for ($($input,)*) {
+            fn access() -> Option<Access> {
+                None$(.or($input::ACCESS))*
+            }
+
             fn describe(sketch: &mut Sketch) {
                 let _ = &sketch;
                 $($input::describe(sketch);)*
@@ -135,16 +145,42 @@ impl Input for Data<App> {
     fn describe(_: &mut Sketch) {}
 }
 
+/// It is not sent but seen.
+impl Input for ClientAddress {
+    fn describe(sketch: &mut Sketch) {
+        sketch.errors.insert(429);
+    }
+}
+
 /// Only for what is in the answer.
 impl Input for HttpRequest {
     fn describe(_: &mut Sketch) {}
 }
 
-impl Input for Caller {
-    fn describe(sketch: &mut Sketch) {
-        sketch.secured.push(SecurityRequirement::new::<_, [&str; 0], &str>("bearerAuth", []));
-        sketch.errors.insert(401);
-        sketch.header("Consistency-Token", "From an earlier write: the answer is no older than that.");
+macro_rules! callers {
+    ($($caller:ident),+) => {$(
+        impl Input for $caller {
+            const ACCESS: Option<Access> = Some(<Self as CallerArgument>::ACCESS);
+
+            fn describe(sketch: &mut Sketch) {
+                describe_caller(sketch, <Self as CallerArgument>::ACCESS);
+            }
+        }
+    )+};
+}
+
+callers!(Caller, Sender, Unmetered, Listener);
+
+fn describe_caller(sketch: &mut Sketch, access: Access) {
+    sketch.secured.push(SecurityRequirement::new::<_, [&str; 0], &str>("bearerAuth", []));
+    sketch.errors.insert(401);
+    sketch.header("Consistency-Token", "From an earlier write: the answer is no older than that.");
+    if access.by_ticket {
+        sketch.secured.push(SecurityRequirement::new::<_, [&str; 0], &str>("ticket", []));
+        sketch.header(
+            "Last-Event-ID",
+            "The id of the last event that was received: the stream goes on after it.",
+        );
     }
 }
 
@@ -185,19 +221,6 @@ impl<T: IntoParams + serde::de::DeserializeOwned + 'static> Input for Query<T> {
     fn describe(sketch: &mut Sketch) {
         sketch.errors.extend([400, 422]);
         sketch.parameters.extend(T::into_params(|| Some(ParameterIn::Query)));
-    }
-}
-
-/// A bearer, or a ticket among the parameters.
-impl Input for Listener {
-    fn describe(sketch: &mut Sketch) {
-        sketch.secured.push(SecurityRequirement::new::<_, [&str; 0], &str>("bearerAuth", []));
-        sketch.secured.push(SecurityRequirement::default());
-        sketch.errors.insert(401);
-        sketch.header(
-            "Last-Event-ID",
-            "The id of the last event that was received: the stream goes on after it.",
-        );
     }
 }
 
