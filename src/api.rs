@@ -1,5 +1,6 @@
 //! Every URL, in one table, with what it answers. Handlers translate: a read is a query, a write is a service.
 
+mod admin;
 mod auth;
 mod channels;
 mod docs;
@@ -177,6 +178,22 @@ fn v1_resources() -> Vec<Resource> {
         resource("/notifications/{notification}").patch(
             notifications::change_notification,
             changed_uncached::<NotificationView>("Marks a notification as read, or as not."),
+        ),
+        resource("/admin/cache").get(
+            admin::get_cache,
+            uncached::<admin::CacheStats>("How this instance's cache is doing. Staff only."),
+        ),
+        resource("/admin/cache/invalidate").post(
+            admin::invalidate_cache,
+            changed_uncached::<admin::Invalidated>("Invalidates tags on every instance. Staff only."),
+        ),
+        resource("/admin/cache/delete-pattern").post(
+            admin::delete_cache_pattern,
+            done("Deletes entries by a pattern of their keys, on every instance. Staff only."),
+        ),
+        resource("/admin/cache/entry").get(
+            admin::explain_cache_entry,
+            uncached::<admin::CacheEntry>("What a key holds, and why it is or is not fresh. Staff only."),
         ),
         resource("/rate-limit").get(
             limits::get_rate_limit,

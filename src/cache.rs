@@ -12,6 +12,7 @@
 //! | [`write`](self) | a change invalidates both tiers of every instance before it is acknowledged |
 //! | [`bus`] | hearing what others invalidate, and noticing when one does not |
 //! | [`l2`] | the scripts in Redis, one round trip each |
+//! | [`operate`] | what operators see and do |
 //!
 //! It must never serve what [`trust`] does not vouch for, never do I/O on an L1 hit, and never hold a lock over I/O.
 
@@ -23,6 +24,7 @@ pub mod key;
 mod l1;
 pub mod l2;
 mod load;
+pub mod operate;
 mod policy;
 mod read;
 mod stats;

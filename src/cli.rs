@@ -1,5 +1,7 @@
 //! The command line.
 
+mod cache;
+
 use std::{
     error::Error,
     io::{self, Write as _},
@@ -45,6 +47,11 @@ enum Command {
     User {
         #[command(subcommand)]
         command: UserCommand,
+    },
+    /// See and change what is cached, on every instance.
+    Cache {
+        #[command(subcommand)]
+        command: cache::CacheCommand,
     },
     /// Print the OpenAPI document.
     Openapi,
@@ -109,6 +116,7 @@ fn execute(command: Command, config: &Config) -> Result<(), AnyError> {
         Command::User { command: UserCommand::Staff { email } } => {
             with_database(&config.database, |pool| make_staff(pool, &email))
         }
+        Command::Cache { command } => cache::manage(config, command),
         Command::Openapi => print(&openapi::document().to_pretty_json()?),
         Command::Config => print(&config.table().to_string()),
     }

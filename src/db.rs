@@ -242,7 +242,7 @@ async fn finish(mut tx: Tx, announce: Announce) -> Result<Token, DbError> {
     let mut changes = tx.changes;
     // The journal knows more than the hooks: rows that a foreign key took along.
     let recorded = JournalRow::list_of_transaction(connection).await?;
-    changes.extend(recorded.iter().flat_map(|row| &row.changes));
+    changes.extend(recorded.iter().flat_map(|row| row.changes.clone()));
     changes.sort_unstable();
     changes.dedup();
     let outcome = AnsiTransactionManager::commit_transaction(connection).await;

@@ -17,7 +17,7 @@ use self::id::{ChannelId, DocumentId, UserId, WorkspaceId};
 /// one: list it here, let its row's [`Hooks`](crate::db::Hooks) emit it, let the migration of its table call
 /// `cache_journal_track`, and say in [`queries::tags`](crate::queries::tags) what it makes stale, without
 /// which it does not compile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "table", rename_all = "snake_case")]
 pub enum Change {
     /// A user was saved or deleted.
@@ -67,6 +67,11 @@ pub enum Change {
     Messages {
         /// Where.
         channel_id: ChannelId,
+    },
+    /// No row: an operator wants this tag invalidated.
+    Tag {
+        /// What it is called.
+        name: String,
     },
     /// Too much to tell.
     Everything,

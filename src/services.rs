@@ -9,6 +9,7 @@ pub mod mentions;
 pub mod messages;
 pub mod notifications;
 pub mod once;
+pub mod operations;
 pub mod sessions;
 pub mod users;
 pub mod workspaces;

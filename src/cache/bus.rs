@@ -214,6 +214,7 @@ impl Bus {
             self.cache.stats.invalidated("bus", message.tags.len());
         }
         let heard = generation.hear(message.sequence, &message.tags);
+        self.cache.forget_matching(&message.tags);
         self.cache.invalidated.notify_one();
         match heard {
             Heard::InOrder => Ok(()),
@@ -295,6 +296,7 @@ impl Hearing<'_> {
     pub fn heard(&self, tags: &[Tag]) {
         self.cache.stats.invalidated("journal", tags.len());
         self.generation.hear_local(tags);
+        self.cache.forget_matching(tags);
         self.cache.invalidated.notify_one();
     }
 

@@ -69,6 +69,11 @@ impl Entry {
         Self { value, stamp, expires_at, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
     }
 
+    /// It is known that there is nothing.
+    pub(super) const fn is_absent(&self) -> bool {
+        self.value.is_none()
+    }
+
     /// The value, or that there is none. The outer `None`: it is of another type.
     pub(super) fn value<T: Stored>(&self) -> Option<Option<Arc<T>>> {
         match &self.value {

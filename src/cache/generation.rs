@@ -54,6 +54,11 @@ impl Stamp {
         self.tags.iter().all(|tag| tag.heard() <= self.as_of)
     }
 
+    /// The sequence before the load.
+    pub const fn as_of(&self) -> u64 {
+        self.as_of
+    }
+
     /// How many tags the entry has.
     pub fn tag_count(&self) -> usize {
         self.tags.len()

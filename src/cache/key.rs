@@ -134,6 +134,9 @@ fn write_canonical(value: &Value, out: &mut String) {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
+/// Begins the names of tags that are patterns of keys.
+const PATTERN: &str = "pattern:";
+
 /// Longest name of a tag, in bytes.
 const TAG_MAX_BYTES: usize = 200;
 
@@ -160,6 +163,22 @@ impl Tag {
     #[must_use]
     pub fn all() -> Self {
         Self("all".into())
+    }
+
+    /// Not a group of rows but of entries: those of L1 whose keys match, with `*` for any characters and `?` for one. To
+    /// invalidate it is to take them out of every memory.
+    ///
+    /// `None` if it is no pattern: as for [`Tag::parse`], and with a bracket or a backslash, which mean something in Redis.
+    #[must_use]
+    pub fn pattern(pattern: &str) -> Option<Self> {
+        let plain = !pattern.is_empty() && !pattern.contains(['[', ']', '\\']);
+        plain.then(|| Self::parse(&format!("{PATTERN}{pattern}")))?
+    }
+
+    /// The pattern, if it is one.
+    #[must_use]
+    pub fn as_pattern(&self) -> Option<&str> {
+        self.0.strip_prefix(PATTERN)
     }
 
     /// A tag by its name, as it comes from the bus, from L2 or from an operator.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use moka::{Expiry, sync::Cache};
+use wildmatch::WildMatch;
 
 use super::{entry::Entry, key::Key};
 
@@ -50,6 +51,23 @@ impl L1 {
 
     pub(super) fn put(&self, key: Key, entry: Arc<Entry>) {
         self.entries.insert(key, entry);
+    }
+
+    /// Takes out all entries whose keys match one of these patterns. Returns how many.
+    pub(super) fn remove_matching(&self, patterns: &[WildMatch]) -> usize {
+        let keys = self.entries.iter().map(|(key, _)| *key);
+        let matching = keys.filter(|key| {
+            let text = key.to_string();
+            patterns.iter().any(|pattern| pattern.matches(&text))
+        });
+        let matching: Vec<_> = matching.collect();
+        matching.iter().for_each(|key| self.entries.invalidate(key));
+        matching.len()
+    }
+
+    /// The entry whose key reads so. Looks at all of them.
+    pub(super) fn find(&self, key: &str) -> Option<Arc<Entry>> {
+        self.entries.iter().find(|(known, _)| known.to_string() == key).map(|(_, entry)| entry)
     }
 
     /// Entries and their bytes, as of moka's last housekeeping.

@@ -37,7 +37,7 @@ impl Names {
     }
 
     /// Marker and sequence, in one key so that they are lost together.
-    fn meta(&self) -> String {
+    pub(super) fn meta(&self) -> String {
         format!("{}:meta", self.namespace)
     }
 
@@ -47,6 +47,12 @@ impl Names {
 
     fn lock(&self, key: &Key) -> String {
         format!("{}:lock:{key}", self.namespace)
+    }
+
+    /// The namespace as a part of a pattern.
+    pub(super) fn escaped(&self) -> String {
+        let special = |c| matches!(c, '*' | '?' | '[' | ']' | '\\');
+        self.namespace.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
     }
 
     fn tag_prefix(&self) -> String {
@@ -70,6 +76,8 @@ const LOCK_LIFE: Duration = Duration::from_secs(1);
 const HEARTBEAT_LIFE: Duration = Duration::from_secs(5);
 /// Tags that one call of the bump script takes, so that Redis is never held up.
 const BUMP_TAGS: usize = 500;
+/// Keys that one step of a scan looks at.
+const SCAN_STEP: usize = 500;
 /// Calls that may time out one after another before the connection is given up.
 const TIMEOUTS: u32 = 3;
 
@@ -110,6 +118,15 @@ pub(super) enum L2Read {
     Hit { sequence: u64, ttl: Duration, envelope: Bytes },
     /// Nothing valid; a load that begins now is as of `sequence`.
     Miss { sequence: u64, stale: bool, lock: Lock },
+}
+
+/// An entry as an operator looks at it.
+pub(super) struct Peeked {
+    pub(super) bytes: usize,
+    pub(super) left: Duration,
+    /// `None`: it cannot be read.
+    pub(super) envelope: Option<Envelope>,
+    pub(super) versions: Vec<(Tag, Option<u64>)>,
 }
 
 /// Who loads.
@@ -269,6 +286,50 @@ impl Link {
         }
         let sequence: i64 = self.note(call.invoke_async(&mut self.connection.clone()).await)?;
         self.sequence(sequence)
+    }
+
+    /// Deletes the entries whose keys match, in bounded steps and without holding Redis up. Returns how many.
+    pub(super) async fn delete_matching(&self, pattern: &str) -> Result<usize, LinkError> {
+        let pattern = format!("{}:entry:{pattern}", self.names.escaped());
+        let mut connection = self.connection.clone();
+        let (mut cursor, mut count) = (0_u64, 0);
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_STEP);
+            let (next, keys): (u64, Vec<Vec<u8>>) = self.note(scan.query_async(&mut connection).await)?;
+            if !keys.is_empty() {
+                count += keys.len();
+                let deleted = redis::cmd("UNLINK").arg(keys).exec_async(&mut connection).await;
+                self.note(deleted)?;
+            }
+            if next == 0 {
+                return Ok(count);
+            }
+            cursor = next;
+        }
+    }
+
+    /// What is stored under a key, its remaining life, and the versions of its tags. Judges nothing.
+    pub(super) async fn peek(&self, key: &str) -> Result<Option<Peeked>, LinkError> {
+        let name = format!("{}:entry:{key}", self.names.namespace);
+        let mut connection = self.connection.clone();
+        let mut look = redis::pipe();
+        look.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        let (stored, ttl_ms): (Option<Vec<u8>>, i64) = self.note(look.query_async(&mut connection).await)?;
+        let Some(stored) = stored else { return Ok(None) };
+        let (bytes, envelope) = (stored.len(), Envelope::read(&stored.into()));
+        let tags = envelope.as_ref().map(|envelope| envelope.tags.clone()).unwrap_or_default();
+        let mut versions: Vec<Option<u64>> = Vec::new();
+        if !tags.is_empty() {
+            let mut ask = redis::cmd("MGET");
+            tags.iter().for_each(|tag| {
+                ask.arg(format!("{}{tag}", self.names.tag_prefix()));
+            });
+            versions = self.note(ask.query_async(&mut connection).await)?;
+        }
+        let left = Duration::from_millis(u64::try_from(ttl_ms).unwrap_or_default());
+        let versions = tags.into_iter().zip(versions).collect();
+        Ok(Some(Peeked { bytes, left, envelope, versions }))
     }
 
     fn sequence(&self, answer: i64) -> Result<u64, LinkError> {

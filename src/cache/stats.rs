@@ -8,11 +8,11 @@ use super::status::{Status, TierStatus};
 
 /// Numbers of the whole cache.
 pub(super) struct Stats {
-    requests: IntCounterVec,
+    pub(super) requests: IntCounterVec,
     loads: IntCounterVec,
     load_seconds: HistogramVec,
     undecodable: IntCounterVec,
-    invalidations: IntCounterVec,
+    pub(super) invalidations: IntCounterVec,
     /// Loss of trust, by cause.
     pub(super) distrusts: IntCounterVec,
     /// Entries in L1, and their bytes.

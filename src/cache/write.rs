@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use wildmatch::WildMatch;
+
 use super::{
     Cache,
     generation::{Generation, Source},
@@ -29,6 +31,7 @@ impl Cache {
         loop {
             let generation = self.trust.generation();
             let outcome = self.invalidate_in(&generation, tags).await;
+            self.forget_matching(tags);
             // A generation that began meanwhile has not heard; its loads may have begun before the commit.
             if let Some(invalidated) = outcome
                 && self.trust.generation().number() == generation.number()
@@ -44,6 +47,7 @@ impl Cache {
         match &generation.source {
             Source::Shared(link) => match announce(link, generation, tags).await {
                 Ok(sequence) => {
+                    delete_matching(link, tags).await;
                     Some(Invalidated { token: Token::new(link.epoch(), sequence), announced: true })
                 }
                 Err(err) => {
@@ -69,6 +73,15 @@ impl Cache {
         }
     }
 
+    /// Takes entries out of L1 whose keys an operator has named.
+    pub(super) fn forget_matching(&self, tags: &[Tag]) {
+        let patterns: Vec<_> = tags.iter().filter_map(Tag::as_pattern).map(WildMatch::new).collect();
+        if let (Some(l1), false) = (&self.l1, patterns.is_empty()) {
+            let count = l1.remove_matching(&patterns);
+            log::info!(entries = count; "entries were deleted by pattern");
+        }
+    }
+
     /// Whether what others have left unannounced can be announced now.
     pub fn can_relay(&self) -> bool {
         matches!(self.trust.generation().source, Source::Shared(_))
@@ -86,6 +99,19 @@ impl Cache {
     /// Announces what others have left unannounced. `false`: it could not be done now.
     pub async fn relay(&self, tags: &[Tag]) -> bool {
         self.can_relay() && self.invalidate(tags, "relay").await.announced
+    }
+}
+
+/// Deletes entries from L2 whose keys an operator has named. They may be loaded again at any time: what is deleted here is
+/// not stale.
+async fn delete_matching(link: &Link, tags: &[Tag]) {
+    for pattern in tags.iter().filter_map(Tag::as_pattern) {
+        match link.delete_matching(pattern).await {
+            Ok(count) => log::info!(entries = count; "entries were deleted from L2 by pattern"),
+            Err(err) => {
+                log::warn!("error.chain":% = crate::telemetry::Chain(&err); "L2 entries were not all deleted")
+            }
+        }
     }
 }
 

@@ -50,6 +50,10 @@ pub struct Unmetered(Caller);
 #[derive(Debug, Clone, Copy)]
 pub struct Listener(Caller);
 
+/// A caller who may use the operations API.
+#[derive(Debug, Clone, Copy)]
+pub struct Staff(Caller);
+
 /// What stands in front of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
@@ -89,6 +93,24 @@ callers! {
     Listener: Request, true;
 }
 
+impl CallerArgument for Staff {
+    const ACCESS: Access = <Caller as CallerArgument>::ACCESS;
+}
+
+impl FromRequest for Staff {
+    type Error = AppError;
+    type Future = Ready<Result<Self, AppError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload).into_inner();
+        let staff = caller.and_then(|caller| match caller.actor.is_staff {
+            true => Ok(Self(caller)),
+            false => Err(AppError::Forbidden("Only staff may do this.")),
+        });
+        ready(staff)
+    }
+}
+
 macro_rules! wrappers {
     ($($name:ident),+) => {$(
         impl From<Caller> for $name {
@@ -107,7 +129,7 @@ macro_rules! wrappers {
     )+};
 }
 
-wrappers!(Sender, Unmetered, Listener);
+wrappers!(Sender, Unmetered, Listener, Staff);
 
 /// Signs in and charges, before anything else is looked at: neither what a stranger sends nor what there is matters to
 /// whoever may not ask. What only reads is worked on while the limits are asked, and held back until they have answered.

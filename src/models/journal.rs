@@ -73,6 +73,18 @@ impl JournalRow {
         .await
     }
 
+    /// Records what no trigger sees. Returns the row's number.
+    pub async fn record(db: &mut AsyncPgConnection, changes: &[Change]) -> QueryResult<i64> {
+        let changes = serde_json::to_string(changes);
+        let changes = changes.map_err(|err| diesel::result::Error::SerializationError(Box::new(err)))?;
+        let row: Recorded =
+            diesel::sql_query("INSERT INTO cache_journal (changes) VALUES ($1::jsonb) RETURNING id")
+                .bind::<Text, _>(changes)
+                .get_result(db)
+                .await?;
+        Ok(row.id)
+    }
+
     /// What has become visible since `snapshot`, and the snapshot for the next call. A row is returned once, whatever
     /// its number and however long its transaction took. Without a snapshot: only the present one.
     pub async fn list_since(
@@ -117,6 +129,12 @@ pub(super) fn seen_of(snapshot: Option<&Snapshot>) -> (Option<&str>, i64) {
 pub(super) fn present_snapshot(text: Option<&str>) -> QueryResult<Snapshot> {
     let text = text.ok_or(diesel::result::Error::NotFound)?;
     text.parse().map_err(|err| diesel::result::Error::DeserializationError(Box::new(err)))
+}
+
+#[derive(QueryableByName)]
+struct Recorded {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
 }
 
 #[derive(QueryableByName)]

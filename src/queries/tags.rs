@@ -114,6 +114,8 @@ pub fn tags_of(change: &Change) -> Vec<Tag> {
             vec![channel_members(channel_id), channel_member(channel_id, user_id), user_channels(user_id)]
         }
         Change::Messages { channel_id } => vec![channel_messages(channel_id)],
+        // What this release does not take for a tag counts as everything.
+        Change::Tag { ref name } => vec![Tag::parse(name).unwrap_or_else(Tag::all)],
         Change::Everything => vec![Tag::all()],
     }
 }

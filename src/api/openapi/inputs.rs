@@ -22,7 +22,7 @@ use crate::{
     domain::id::{ChannelId, DocumentId, MessageId, NotificationId, UserId, WorkspaceId},
     http::{
         body::{Body, Creation, OptionalBody},
-        caller::{Access, Caller, CallerArgument, Listener, Sender, Unmetered},
+        caller::{Access, Caller, CallerArgument, Listener, Sender, Staff, Unmetered},
         client_address::ClientAddress,
         if_match::IfMatch,
     },
@@ -169,7 +169,7 @@ macro_rules! callers {
     )+};
 }
 
-callers!(Caller, Sender, Unmetered, Listener);
+callers!(Caller, Sender, Unmetered, Listener, Staff);
 
 fn describe_caller(sketch: &mut Sketch, access: Access) {
     sketch.secured.push(SecurityRequirement::new::<_, [&str; 0], &str>("bearerAuth", []));
