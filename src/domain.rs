@@ -13,7 +13,7 @@ use self::id::{ChannelId, DocumentId, UserId, WorkspaceId};
 
 /// What a save or a delete means to others: the table and the key columns that cached data depends on.
 ///
-/// The database's journal records the same in the same words; `tests/it/journal.rs` holds both together. To add
+/// The database's journal records the same in the same words; `tests/it/journal/hooks.rs` holds both together. To add
 /// one: list it here, let its row's [`Hooks`](crate::db::Hooks) emit it, let the migration of its table call
 /// `cache_journal_track`, and say in [`queries::tags`](crate::queries::tags) what it makes stale, without
 /// which it does not compile.

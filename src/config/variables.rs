@@ -91,7 +91,7 @@ variables! {
             "For example postgres://lockstep:password@localhost/lockstep.\n\
              Unset: an embedded PostgreSQL in DATA_DIR.";
         DATABASE_POOL_SIZE: Public, Value("16"),
-            "Connections to PostgreSQL for requests, per instance; the journal has two more.";
+            "Connections to PostgreSQL for requests, per instance; the journal has three more.";
         DATA_DIR: Public, Value("./data"),
             "Home of the embedded PostgreSQL and of the secret made for it.";
     }
