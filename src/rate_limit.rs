@@ -99,7 +99,7 @@ impl Limits {
         let of_address = Log::new("", of_address);
         let logs = vec![of_user, of_messages];
         let plans = vec![Plan::new(&logs, &[0]), Plan::new(&logs, &[0, 1])];
-        let users = Rules { kind: "u", logs, plans, leases: true };
+        let users = Rules { kind: "u", logs, plans, is_remembered: true };
         Ok(Self {
             users: limiter(users),
             accounts: limiter(Rules::simple("login", of_account)),
@@ -152,6 +152,14 @@ impl Limits {
         Attempt::new(&self.accounts, subject).await
     }
 
+    /// Charges an attempt to name a user's password, by somebody who is signed in as that user.
+    ///
+    /// # Errors
+    /// The refusal, if there were too many.
+    pub async fn charge_password(&self, user: UserId) -> Result<Attempt, AppError> {
+        Attempt::new(&self.accounts, self.hidden(&[b"password", user.as_uuid().as_bytes()])).await
+    }
+
     /// A client address in a form that says nothing, to recognise it by.
     #[must_use]
     pub fn address_digest(&self, address: IpAddr) -> Vec<u8> {
@@ -193,8 +201,17 @@ impl Attempt {
         }
     }
 
-    /// It was no guess: takes the charge back.
-    pub fn succeeded(self) {
-        self.limiter.refund(&self.subject, 0, self.verdict);
+    /// Takes the charge back unless the attempt was looked at and was wrong.
+    pub fn settle<T>(self, outcome: &Result<T, AppError>) {
+        let is_guess = match outcome {
+            Ok(_) => false,
+            Err(err) => !matches!(
+                err,
+                AppError::Unavailable(_) | AppError::Internal(_) | AppError::RateLimited { .. }
+            ),
+        };
+        if !is_guess {
+            self.limiter.refund(&self.subject, 0, self.verdict);
+        }
     }
 }

@@ -152,7 +152,8 @@ pub async fn let_in(
     let Some(charged) = app.limits.charge(caller.actor.user_id, access.charge) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let (verdict, mut response) = if request.method().is_safe() {
+    let worth_beginning = charged.refused().is_none();
+    let (verdict, mut response) = if request.method().is_safe() && worth_beginning {
         let http_request = request.request().clone();
         let response = next.call(request).await?.map_into_boxed_body();
         let verdict = charged.await;

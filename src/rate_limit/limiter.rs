@@ -38,8 +38,9 @@ pub(super) struct Rules {
     pub kind: &'static str,
     pub logs: Vec<Log>,
     pub plans: Vec<Plan>,
-    /// Whether requests of the first plan may be granted ahead. What may have to be taken back one by one may not.
-    pub leases: bool,
+    /// Whether requests of the first plan may be granted ahead, and refusals be remembered. Where single charges are taken
+    /// back, neither may be.
+    pub is_remembered: bool,
 }
 
 impl Rules {
@@ -47,7 +48,7 @@ impl Rules {
     pub(super) fn simple(kind: &'static str, log: Log) -> Self {
         let logs = vec![log];
         let plans = vec![Plan::new(&logs, &[0])];
-        Self { kind, logs, plans, leases: false }
+        Self { kind, logs, plans, is_remembered: false }
     }
 }
 
@@ -89,6 +90,17 @@ impl Numbers {
 pub enum Pending {
     Ready(Option<Verdict>),
     Waiting(oneshot::Receiver<Verdict>),
+}
+
+impl Pending {
+    /// The refusal, if it is known already.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Verdict> {
+        match self {
+            Self::Ready(verdict) => verdict.as_ref().filter(|verdict| !verdict.granted),
+            Self::Waiting(_) => None,
+        }
+    }
 }
 
 impl Future for Pending {
@@ -247,7 +259,7 @@ impl Limiter {
                 if waiting.len() > 1 {
                     kind.crowded = Some(now);
                 }
-                let leases = self.rules.leases && plan == 0;
+                let leases = self.rules.is_remembered && plan == 0;
                 let leased = if leases { kind.worth_leasing(self.instances, now) } else { 0 };
                 (waiting, leased)
             };
@@ -301,9 +313,16 @@ impl Limiter {
         if leased > 0 && left > 0 {
             kind.lease =
                 Some(Lease { left, since: asked, until: asked + LEASE, stamps: reply.stamps.clone() });
-        } else if kind.left == 0 && reply.retry_ms > 0 {
+        }
+        if reply.retry_ms == 0 {
+            kind.is_denied_again = false;
+        } else if self.rules.is_remembered && kind.left == 0 {
+            // What others hold ahead may come back when their leases end: only then is it sure.
+            let wait = Duration::from_millis(reply.retry_ms);
+            let lasts = if kind.is_denied_again { wait } else { wait.min(LEASE) };
             let verdict = self.verdict(plan, false, reply);
-            kind.denied = Some(Denied { since: asked, verdict });
+            kind.denied = Some(Denied { since: asked, lasts, verdict });
+            kind.is_denied_again = true;
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct KindState {
     recent: VecDeque<Instant>,
     /// When several last waited together: then they share their calls, and leases would gain nothing.
     pub crowded: Option<Instant>,
+    /// The last answer was a refusal, too.
+    pub is_denied_again: bool,
     /// What was left when it was last asked.
     pub left: u32,
 }
@@ -54,6 +56,8 @@ pub(super) struct KindState {
 /// Nothing passes until a time.
 pub(super) struct Denied {
     pub since: Instant,
+    /// How long it is known to hold.
+    pub lasts: Duration,
     pub verdict: Verdict,
 }
 
@@ -106,7 +110,7 @@ impl KindState {
     pub(super) fn denial(&mut self, now: Instant) -> Option<Verdict> {
         let denied = self.denied.as_ref()?;
         let passed = now.saturating_duration_since(denied.since);
-        if passed >= denied.verdict.retry {
+        if passed >= denied.lasts {
             self.denied = None;
             return None;
         }

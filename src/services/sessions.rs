@@ -98,7 +98,7 @@ pub async fn register(app: &App, address: IpAddr, input: Register) -> Result<Wri
     let attempt = app.limits.charge_address(address).await?;
     let hash = app.passwords.hash(password).await?;
     let from = app.limits.address_digest(address);
-    let written = app
+    let outcome = app
         .db
         .write(async |tx| {
             let new = NewUser {
@@ -111,9 +111,9 @@ pub async fn register(app: &App, address: IpAddr, input: Register) -> Result<Wri
             let user = User::insert(tx, new).await?.ok_or(taken)?;
             begin_session(app, tx, user, &from).await
         })
-        .await?;
-    attempt.succeeded();
-    Ok(written)
+        .await;
+    attempt.settle(&outcome);
+    outcome
 }
 
 /// Signs in. Unknown accounts and wrong passwords get the same answer after the same time.
@@ -125,25 +125,45 @@ pub async fn log_in(app: &App, address: IpAddr, input: LogIn) -> Result<Written<
     let (Ok(email), Ok(password)) = (Email::parse(&input.email), Password::parse(&input.password)) else {
         return Err(refused());
     };
-    let from_address = app.limits.charge_address(address).await?;
-    let from = app.limits.address_digest(address);
+    let attempt = app.limits.charge_address(address).await?;
+    let outcome = log_in_from(app, &app.limits.address_digest(address), &email, password).await;
+    attempt.settle(&outcome);
+    outcome
+}
+
+async fn log_in_from(
+    app: &App,
+    from: &[u8],
+    email: &Email,
+    password: Password,
+) -> Result<Written<Grant>, AppError> {
     let (credentials, is_known) = app
         .db
         .read(async |db| {
             let credentials = Credentials::find_by_email(db, email.as_str()).await?;
             let is_known = match &credentials {
-                Some(found) => Session::is_known_address(db, found.id, &from).await?,
+                Some(found) => Session::is_known_address(db, found.id, from).await?,
                 None => false,
             };
             Ok((credentials, is_known))
         })
         .await?;
-    let to_account = app.limits.charge_account(email.as_str(), is_known.then_some(&from)).await?;
+    let attempt = app.limits.charge_account(email.as_str(), is_known.then_some(from)).await?;
+    let outcome = sign_in(app, from, credentials, password).await;
+    attempt.settle(&outcome);
+    outcome
+}
+
+async fn sign_in(
+    app: &App,
+    from: &[u8],
+    credentials: Option<Credentials>,
+    password: Password,
+) -> Result<Written<Grant>, AppError> {
+    let refused = || AppError::Unauthenticated(SignIn::WrongCredentials);
     let hash = credentials.as_ref().map(|found| found.password_hash.clone());
     let matches = app.passwords.verify(password.clone(), hash).await?;
     let known = credentials.filter(|found| matches && found.is_active).ok_or_else(refused)?;
-    from_address.succeeded();
-    to_account.succeeded();
     let newer =
         if needs_rehash(&known.password_hash) { Some(app.passwords.hash(password).await?) } else { None };
     app.db
@@ -157,7 +177,7 @@ pub async fn log_in(app: &App, address: IpAddr, input: LogIn) -> Result<Written<
                 User::rehash_password(tx, known.id, &known.password_hash, newer).await?;
             }
             let user = User::find(tx, known.id).await?.ok_or_else(refused)?;
-            begin_session(app, tx, user, &from).await
+            begin_session(app, tx, user, from).await
         })
         .await
 }
@@ -171,8 +191,14 @@ enum Refreshed {
 
 /// Takes a refresh token and gives the next one.
 pub async fn refresh(app: &App, address: IpAddr, input: Refresh) -> Result<Written<Grant>, AppError> {
-    let refused = || AppError::Unauthenticated(SignIn::InvalidToken);
     let attempt = app.limits.charge_address(address).await?;
+    let outcome = exchange(app, &input).await;
+    attempt.settle(&outcome);
+    outcome
+}
+
+async fn exchange(app: &App, input: &Refresh) -> Result<Written<Grant>, AppError> {
+    let refused = || AppError::Unauthenticated(SignIn::InvalidToken);
     let token = RefreshToken::parse(&input.refresh_token).ok_or_else(refused)?;
     let written = app
         .db
@@ -190,10 +216,7 @@ pub async fn refresh(app: &App, address: IpAddr, input: Refresh) -> Result<Writt
         })
         .await?;
     match written.value {
-        Refreshed::Renewed(grant) => {
-            attempt.succeeded();
-            Ok(Written { value: *grant, token: written.token })
-        }
+        Refreshed::Renewed(grant) => Ok(Written { value: *grant, token: written.token }),
         Refreshed::Reused => {
             log::warn!("a refresh token was used twice; its session was ended");
             Err(refused())
@@ -227,7 +250,7 @@ pub async fn log_out_everywhere(app: &App, actor: &Actor) -> Result<Written<()>,
         .await
 }
 
-/// Sets a new password and ends every session of the caller.
+/// Sets a new password and ends every session of the caller. Whoever has only a token may not guess the password either.
 pub async fn change_password(
     app: &App,
     actor: &Actor,
@@ -238,7 +261,19 @@ pub async fn change_password(
     let new = faults.member("new_password", Password::parse(&input.new_password));
     let new = faults.check(new)?;
     let current = Password::parse(&input.current_password).map_err(|_no_password| wrong())?;
+    let attempt = app.limits.charge_password(actor.user_id).await?;
+    let outcome = replace_password(app, actor, current, new).await;
+    attempt.settle(&outcome);
+    outcome
+}
 
+async fn replace_password(
+    app: &App,
+    actor: &Actor,
+    current: Password,
+    new: Password,
+) -> Result<Written<()>, AppError> {
+    let wrong = || AppError::Forbidden("The current password is another one.");
     let mut reader = app.db.reader().await?;
     let credentials = Credentials::find(reader.reader(), actor.user_id).await;
     reader.finish().await?;

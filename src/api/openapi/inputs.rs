@@ -169,7 +169,16 @@ macro_rules! callers {
     )+};
 }
 
-callers!(Caller, Sender, Unmetered, Listener, Staff);
+callers!(Caller, Sender, Unmetered, Listener);
+
+impl Input for Staff {
+    const ACCESS: Option<Access> = Some(<Self as CallerArgument>::ACCESS);
+
+    fn describe(sketch: &mut Sketch) {
+        describe_caller(sketch, <Self as CallerArgument>::ACCESS);
+        sketch.errors.insert(403);
+    }
+}
 
 fn describe_caller(sketch: &mut Sketch, access: Access) {
     sketch.secured.push(SecurityRequirement::new::<_, [&str; 0], &str>("bearerAuth", []));

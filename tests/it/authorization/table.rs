@@ -22,6 +22,10 @@ pub const OPEN: &[Row] = &[
     ("GET /v1/events",                                                         [401, 200, 200, 200, 200, 200, 200]),
     ("POST /v1/events/ticket",                                                 [401, 201, 201, 201, 201, 201, 201]),
 
+    ("GET /v1/admin/cache",                                                    [401, 403, 403, 403, 403, 403, 403]),
+    ("GET /v1/admin/cache/entry",                                              [401, 403, 403, 403, 403, 403, 403]),
+    ("POST /v1/admin/cache/invalidate",                                        [401, 403, 403, 403, 403, 403, 403]),
+    ("POST /v1/admin/cache/delete-pattern",                                    [401, 403, 403, 403, 403, 403, 403]),
     ("GET /v1/rate-limit",                                                     [401, 200, 200, 200, 200, 200, 200]),
     ("GET /v1/notifications",                                                  [401, 200, 200, 200, 200, 200, 200]),
     ("GET /v1/notifications/unread-count",                                     [401, 200, 200, 200, 200, 200, 200]),

@@ -43,7 +43,7 @@ async fn compare(
         })
         .await;
     outcome.unwrap();
-    hooks.extend(cascades);
+    hooks.extend_from_slice(cascades);
     hooks.sort_unstable();
     hooks.dedup();
     let recorded = recorded(connection).await;
@@ -277,19 +277,20 @@ async fn many_messages_of_a_channel_are_one_change_and_many_channels_are_everyth
             SELECT gen_random_uuid(), '{workspace}', {channel}, '{user}', 'M' FROM generate_series(1, 1500) AS n"
         )
     };
-    let (of_one, of_other) = (Change::Messages { channel_id: one }, Change::Messages { channel_id: other });
+    let of_one = || Change::Messages { channel_id: one };
+    let of_other = || Change::Messages { channel_id: other };
     let alternating = format!("CASE WHEN n % 2 = 0 THEN '{one}'::uuid ELSE '{other}' END");
     for (statement, expected) in [
-        (insert(&format!("'{one}'")), vec![of_one]),
-        (insert(&alternating), vec![of_one, of_other]),
-        ("UPDATE messages SET content = 'N'".to_owned(), vec![of_one, of_other]),
-        (format!("UPDATE messages SET content = 'O' WHERE channel_id = '{other}'"), vec![of_other]),
+        (insert(&format!("'{one}'")), vec![of_one()]),
+        (insert(&alternating), vec![of_one(), of_other()]),
+        ("UPDATE messages SET content = 'N'".to_owned(), vec![of_one(), of_other()]),
+        (format!("UPDATE messages SET content = 'O' WHERE channel_id = '{other}'"), vec![of_other()]),
         // From one to the other, which changes both.
         (
             format!("UPDATE messages SET channel_id = '{one}' WHERE channel_id = '{other}'"),
-            vec![of_one, of_other],
+            vec![of_one(), of_other()],
         ),
-        ("DELETE FROM messages".to_owned(), vec![of_one]),
+        ("DELETE FROM messages".to_owned(), vec![of_one()]),
         ("DELETE FROM messages".to_owned(), vec![]),
         (
             format!(
