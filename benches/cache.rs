@@ -34,7 +34,10 @@ impl Setup {
         let cache = Cache::new(settings, runtime.handle().clone(), &prometheus::Registry::new()).unwrap();
         cache.trust_alone();
         let hour = Duration::from_secs(3600);
-        let policy = cache.policy("bench", Times { l1: hour, l2: hour, absent: hour, ends_by_time: false });
+        let policy = cache.policy(
+            "bench",
+            Times { l1: hour, l2: hour, absent: hour, fail_safe: hour, ends_by_time: false },
+        );
         Self { runtime, cache, policy }
     }
 

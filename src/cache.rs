@@ -33,7 +33,13 @@ pub mod token;
 pub mod trust;
 mod write;
 
-use std::{error::Error, sync::Arc};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use prometheus::Registry;
 use tokio::{runtime::Handle, sync::Notify};
@@ -73,6 +79,8 @@ pub struct Cache {
     stats: Stats,
     names: Names,
     instance: String,
+    /// The longest that any kind of data is kept beyond its time, in milliseconds.
+    fail_safe_ms: AtomicU64,
     /// Rings when something was invalidated, here or elsewhere.
     invalidated: Arc<Notify>,
     /// Distinguishes the local sequence of this process from that of any other.
@@ -95,6 +103,7 @@ impl Cache {
             stats: Stats::register(registry)?,
             names: Names::new(&settings.namespace),
             instance: settings.instance,
+            fail_safe_ms: AtomicU64::new(0),
             invalidated: Arc::default(),
             local_epoch: rand::random::<u64>() | 1,
             main,
@@ -104,6 +113,8 @@ impl Cache {
     /// A policy with its numbers, to be made once for each kind of data.
     #[must_use]
     pub fn policy(&self, kind: &'static str, times: Times) -> Arc<Policy> {
+        let fail_safe_ms = u64::try_from(times.fail_safe.as_millis()).unwrap_or(u64::MAX);
+        self.fail_safe_ms.fetch_max(fail_safe_ms, Ordering::Relaxed);
         Arc::new(Policy::new(kind, times, self.stats.kind(kind)))
     }
 
@@ -128,6 +139,11 @@ impl Cache {
     }
 }
 
+/// The loader failed because what it reads from is away, not because of what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the source is away")]
+pub struct SourceAway(#[source] pub Box<dyn Error + Send + Sync>);
+
 /// Why a value could not be had. Shared by all who waited for the same load.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
@@ -140,4 +156,15 @@ pub enum LoadError {
     /// The loader ended without a result.
     #[error("the load panicked")]
     Panicked,
+}
+
+impl LoadError {
+    /// Whether something older may be served instead: what is loaded from is away, which is no fault of the load.
+    pub(crate) fn is_source_away(&self) -> bool {
+        match self {
+            Self::Failed(cause) => cause.is::<SourceAway>(),
+            Self::TimedOut => true,
+            Self::Panicked => false,
+        }
+    }
 }

@@ -21,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use diesel::{ConnectionError, ConnectionResult, QueryResult};
+use diesel::{
+    ConnectionError, ConnectionResult, QueryResult,
+    result::{DatabaseErrorKind, Error as QueryError},
+};
 use diesel_async::{
     AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
     pooled_connection::{
@@ -289,6 +292,30 @@ pub enum DbError {
     /// A statement failed.
     #[error("a statement failed")]
     Query(#[from] diesel::result::Error),
+}
+
+impl DbError {
+    /// Whether it may work in a moment: no connection, a server that stops or starts, a time that was up.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        // The driver gives most of these no kind of their own.
+        const MESSAGES: [&str; 6] = [
+            "terminating connection",
+            "the database system is",
+            "canceling statement due to",
+            "connection closed",
+            "error communicating with the server",
+            "deadlock detected",
+        ];
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Query(QueryError::DatabaseError(kind, info)) => {
+                matches!(kind, DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::SerializationFailure)
+                    || MESSAGES.iter().any(|message| info.message().contains(message))
+            }
+            Self::Query(_) => false,
+        }
+    }
 }
 
 async fn check_out(pool: &Pool<AsyncPgConnection>) -> Result<Object<AsyncPgConnection>, Unavailable> {

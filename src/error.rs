@@ -15,13 +15,19 @@ use actix_web::{
         header::{ETAG, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
-use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel::result::Error as QueryError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::problem::Problem;
 
-use crate::{cache::LoadError, config::Rate, db::DbError, http::cursor::InvalidCursor, telemetry::Chain};
+use crate::{
+    cache::{LoadError, SourceAway},
+    config::Rate,
+    db::DbError,
+    http::cursor::InvalidCursor,
+    telemetry::Chain,
+};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -290,7 +296,7 @@ impl ResponseError for AppError {
 
 impl From<DbError> for AppError {
     fn from(err: DbError) -> Self {
-        if is_passing(&err) { Self::Unavailable(err.into()) } else { Self::Internal(err.into()) }
+        if err.is_passing() { Self::Unavailable(err.into()) } else { Self::Internal(err.into()) }
     }
 }
 
@@ -304,30 +310,9 @@ impl From<LoadError> for AppError {
     fn from(err: LoadError) -> Self {
         let passing = match &err {
             LoadError::TimedOut => true,
-            LoadError::Failed(cause) => cause.downcast_ref::<DbError>().is_some_and(is_passing),
+            LoadError::Failed(cause) => cause.is::<SourceAway>(),
             LoadError::Panicked => false,
         };
         if passing { Self::Unavailable(err.into()) } else { Self::Internal(err.into()) }
-    }
-}
-
-/// Whether it may work in a moment: no connection, a server that stops or starts, a time that was up.
-fn is_passing(err: &DbError) -> bool {
-    // The driver gives most of these no kind of their own.
-    const MESSAGES: [&str; 6] = [
-        "terminating connection",
-        "the database system is",
-        "canceling statement due to",
-        "connection closed",
-        "error communicating with the server",
-        "deadlock detected",
-    ];
-    match err {
-        DbError::Unavailable(_) => true,
-        DbError::Query(QueryError::DatabaseError(kind, info)) => {
-            matches!(kind, DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::SerializationFailure)
-                || MESSAGES.iter().any(|message| info.message().contains(message))
-        }
-        DbError::Query(_) => false,
     }
 }

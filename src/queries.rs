@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use diesel::QueryResult;
 
 use crate::{
-    cache::{Cache, Key, LoadError, Loaded, Policy, Question, Read, Stored, Tag, Times, Token},
+    cache::{Cache, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Times, Token},
     config::CacheConfig,
     db::{Db, DbError, Reader},
 };
@@ -82,7 +82,13 @@ impl Queries {
     /// Queries over a cache and a database.
     #[must_use]
     pub fn new(cache: &Arc<Cache>, db: &Db, config: &CacheConfig) -> Self {
-        let times = |l2, ends_by_time| Times { l1: config.l1_ttl.min(l2), l2, absent: ABSENT, ends_by_time };
+        let times = |l2, ends_by_time| Times {
+            l1: config.l1_ttl.min(l2),
+            l2,
+            absent: ABSENT,
+            fail_safe: config.failsafe,
+            ends_by_time,
+        };
         let policy = |kind, l2| cache.policy(kind, times(l2, false));
         Self {
             workspace: policy("workspace", config.ttl.workspace),
@@ -109,7 +115,11 @@ impl Queries {
         let query = Arc::new(query);
         let load = {
             let (db, query) = (self.db.clone(), Arc::clone(&query));
-            move || async move { Ok(load(&db, &*query).await?) }
+            move || async move {
+                load(&db, &*query).await.map_err(|err| -> Box<dyn std::error::Error + Send + Sync> {
+                    if err.is_passing() { SourceAway(err.into()).into() } else { err.into() }
+                })
+            }
         };
         self.cache.read(self.policy(Q::KIND), question, || query.tags(), load).await
     }

@@ -56,17 +56,39 @@ pub(super) struct Entry {
     /// `None`: nothing says for how long it may be used; it serves those who have asked, and is not kept.
     pub(super) stamp: Option<Stamp>,
     pub(super) expires_at: Instant,
+    /// How long it may serve while the database is away.
+    pub(super) usable_until: Instant,
+    /// When its time was really up, if it serves although it was.
+    pub(super) overdue_since: Option<Instant>,
     pub(super) bytes: u32,
 }
 
 impl Entry {
-    pub(super) fn new<T: Stored>(value: Option<T>, stamp: Option<Stamp>, expires_at: Instant) -> Self {
+    pub(super) fn new<T: Stored>(
+        value: Option<T>,
+        stamp: Option<Stamp>,
+        expires_at: Instant,
+        usable_until: Instant,
+    ) -> Self {
         // Besides the value: key, counters, the map's node, and a pointer for each tag.
         const OVERHEAD: usize = 320;
         let tags = stamp.as_ref().map_or(0, Stamp::tag_count);
         let bytes = OVERHEAD + tags * size_of::<usize>() + value.as_ref().map_or(0, Stored::weight);
         let value = value.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>);
-        Self { value, stamp, expires_at, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self { value, stamp, expires_at, usable_until, overdue_since: None, bytes }
+    }
+
+    /// The same entry for a little longer, since there is no other.
+    pub(super) fn prolonged(&self, until: Instant) -> Self {
+        Self {
+            value: self.value.clone(),
+            stamp: self.stamp.clone(),
+            expires_at: until.min(self.usable_until),
+            usable_until: self.usable_until,
+            overdue_since: Some(self.overdue_since.unwrap_or(self.expires_at)),
+            bytes: self.bytes,
+        }
     }
 
     /// It is known that there is nothing.

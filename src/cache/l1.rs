@@ -1,6 +1,6 @@
 //! L1: moka in this process, bounded by bytes.
 //!
-//! Knows nothing of freshness beyond time to live: what it returns must be judged before it is served.
+//! Knows nothing of freshness: what it returns must be judged before it is served, by its time too.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,8 @@ struct ByEntry;
 
 impl Expiry<Key, Arc<Entry>> for ByEntry {
     fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
-        Some(entry.expires_at.saturating_duration_since(now))
+        // Not its time to live, by which readers go: while the database is away it may be all there is.
+        Some(entry.usable_until.saturating_duration_since(now))
     }
 
     /// A newer entry lives by its own time, not by what was left to the older one.

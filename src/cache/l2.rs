@@ -117,7 +117,7 @@ pub(super) enum L2Read {
     /// A valid entry.
     Hit { sequence: u64, ttl: Duration, envelope: Bytes },
     /// Nothing valid; a load that begins now is as of `sequence`.
-    Miss { sequence: u64, stale: bool, lock: Lock },
+    Miss { sequence: u64, left: Left, lock: Lock },
 }
 
 /// An entry as an operator looks at it.
@@ -127,6 +127,18 @@ pub(super) struct Peeked {
     /// `None`: it cannot be read.
     pub(super) envelope: Option<Envelope>,
     pub(super) versions: Vec<(Tag, Option<u64>)>,
+}
+
+/// What was there instead of a valid entry.
+pub(super) enum Left {
+    Nothing,
+    /// One that was invalidated, or is of another epoch.
+    Stale,
+    /// One whose time is up, and that is kept for this long for want of a better one.
+    Expired {
+        envelope: Bytes,
+        kept: Duration,
+    },
 }
 
 /// Who loads.
@@ -209,16 +221,17 @@ impl Link {
         key: &Key,
         tags: &[Tag],
         lock_owner: Option<&str>,
+        fail_safe: Duration,
     ) -> Result<L2Read, LinkError> {
         let mut call = READ.key(self.names.meta());
         call.key(self.names.entry(key)).key(self.names.lock(key)).arg(&self.marker).arg(&self.epoch_text);
-        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE));
-        call.arg(lock_owner.unwrap_or_default()).arg(milliseconds(LOCK_LIFE));
+        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE + fail_safe));
+        call.arg(lock_owner.unwrap_or_default()).arg(milliseconds(LOCK_LIFE)).arg(milliseconds(fail_safe));
         for tag in tags {
             call.arg(tag.as_str());
         }
         let answer = call.invoke_async(&mut self.connection.clone()).await;
-        let (outcome, sequence, number, data): (String, u64, i64, Vec<u8>) = self.note(answer)?;
+        let (outcome, sequence, number, data, kept): (String, u64, i64, Vec<u8>, i64) = self.note(answer)?;
         match outcome.as_str() {
             "HIT" => {
                 let ttl = Duration::from_millis(u64::try_from(number).unwrap_or_default());
@@ -230,7 +243,15 @@ impl Link {
                     2 => Lock::HeldByAnother,
                     _ => Lock::NotAsked,
                 };
-                Ok(L2Read::Miss { sequence, stale: data == b"stale", lock })
+                let left = match &*data {
+                    b"" => Left::Nothing,
+                    b"stale" => Left::Stale,
+                    _ => {
+                        let kept = Duration::from_millis(u64::try_from(kept).unwrap_or_default());
+                        Left::Expired { envelope: data.into(), kept }
+                    }
+                };
+                Ok(L2Read::Miss { sequence, left, lock })
             }
             _ => Err(self.other_epoch()),
         }
@@ -241,13 +262,13 @@ impl Link {
         &self,
         key: &Key,
         envelope: &Envelope,
-        ttl: Duration,
+        (ttl, fail_safe): (Duration, Duration),
         lock_owner: &str,
     ) -> Result<bool, LinkError> {
         let mut call = FILL.key(self.names.meta());
         call.key(self.names.entry(key)).key(self.names.lock(key)).arg(&self.marker).arg(&self.epoch_text);
-        call.arg(envelope.as_of).arg(milliseconds(ttl)).arg(self.names.tag_prefix());
-        call.arg(milliseconds(VERSION_LIFE)).arg(lock_owner).arg(envelope.write());
+        call.arg(envelope.as_of).arg(milliseconds(ttl + fail_safe)).arg(self.names.tag_prefix());
+        call.arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner).arg(envelope.write());
         for tag in &envelope.tags {
             call.arg(tag.as_str());
         }

@@ -19,13 +19,18 @@ use super::{
     generation::{Generation, Interest, Required, Source, Stamp},
     key::{Key, Tag},
     l1::L1,
-    l2::{L2Read, Link, Lock},
+    l2::{L2Read, Left, Link, Lock},
     policy::Policy,
     status::{Status, TierStatus},
+    trust::Verdict,
 };
 
 /// Longest that a load may take.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a load may take while there is something else to serve.
+const SOFT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long something else is served before it is tried to load again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Larger values are served and not stored.
 const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// How long to leave a load to another instance; its lock lasts no longer.
@@ -52,7 +57,7 @@ enum AfterL2<'a> {
     /// It had the value.
     Found(Entry),
     /// Load, as of this sequence, and fill L2 through the link, if there is one.
-    Load { interest: Interest, as_of: u64, link: Option<&'a Arc<Link>> },
+    Load { interest: Interest, as_of: u64, link: Option<&'a Arc<Link>>, expired: Option<Entry> },
 }
 
 impl Trip {
@@ -75,18 +80,24 @@ impl Trip {
         // Unique, so that of two loads of one key neither takes the other's lock for its own.
         let owner = Uuid::new_v4().simple().to_string();
         let generation = Arc::clone(&self.generation);
-        let (interest, as_of, link) = match self.look_in_l2::<T>(&generation, interest, &owner).await {
+        let (interest, as_of, link, expired) = match self.look_in_l2::<T>(&generation, interest, &owner).await
+        {
             AfterL2::Found(entry) => return Ok((self.keep(entry), self.status)),
-            AfterL2::Load { interest, as_of, link } => (interest, as_of, link),
+            AfterL2::Load { interest, as_of, link, expired } => (interest, as_of, link, expired),
         };
-        let loaded = match timed(&self.policy, load()).await {
+        let instead = self.instead(expired);
+        let patience = if instead.is_some() { SOFT_TIMEOUT } else { LOAD_TIMEOUT };
+        let loaded = match timed(&self.policy, patience, load()).await {
             Ok(loaded) => loaded,
             Err(err) => {
                 if let Some(link) = link {
                     // At worst others wait until the lock's time is up.
                     let _ = link.unlock(&self.key, &owner).await;
                 }
-                return Err(err);
+                return match instead.filter(|_| err.is_source_away()) {
+                    Some(instead) => self.fall_back(instead).ok_or(err),
+                    None => Err(err),
+                };
             }
         };
         let l2_life = self.policy.l2_life(loaded.value.is_none());
@@ -110,15 +121,15 @@ impl Trip {
             Source::Shared(link) if self.cache.uses_l2 => link,
             Source::Untrusted if self.cache.uses_l2 => {
                 self.status.l2 = TierStatus::Unavailable;
-                return AfterL2::Load { interest, as_of, link: None };
+                return AfterL2::Load { interest, as_of, link: None, expired: None };
             }
-            _ => return AfterL2::Load { interest, as_of, link: None },
+            _ => return AfterL2::Load { interest, as_of, link: None, expired: None },
         };
         let asks_for_lock = (self.required != Required::Load).then_some(owner);
         let patience_ends = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
-            match link.read(&self.key, &self.tags, asks_for_lock).await {
+            match link.read(&self.key, &self.tags, asks_for_lock, self.policy.fail_safe()).await {
                 Ok(L2Read::Hit { sequence, ttl, envelope }) if self.required != Required::Load => {
                     self.status.l2 = TierStatus::Hit(ttl);
                     if let Some(entry) =
@@ -128,16 +139,22 @@ impl Trip {
                     }
                     self.policy.stats.undecodable.inc();
                     self.status.l2 = TierStatus::Miss;
-                    return AfterL2::Load { interest, as_of: sequence, link: Some(link) };
+                    return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired: None };
                 }
                 Ok(L2Read::Hit { sequence, .. }) => {
                     self.status.l2 = TierStatus::Request;
-                    return AfterL2::Load { interest, as_of: sequence, link: Some(link) };
+                    return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired: None };
                 }
-                Ok(L2Read::Miss { sequence, stale, lock }) => {
+                Ok(L2Read::Miss { sequence, left, lock }) => {
+                    let stale = matches!(left, Left::Stale);
                     self.status.l2 = if stale { TierStatus::Stale } else { TierStatus::Miss };
                     if lock != Lock::HeldByAnother || Instant::now() >= patience_ends {
-                        return AfterL2::Load { interest, as_of: sequence, link: Some(link) };
+                        let expired = match left {
+                            Left::Expired { envelope, kept } if self.required != Required::Load => self
+                                .decode_expired::<T>(generation, interest.clone(), sequence, kept, &envelope),
+                            _ => None,
+                        };
+                        return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired };
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -146,10 +163,53 @@ impl Trip {
                     log::warn!("cache.key":% = self.key, "error.chain":% = crate::telemetry::Chain(&err);
                         "L2 read failed; loading from PostgreSQL");
                     self.status.l2 = TierStatus::Unavailable;
-                    return AfterL2::Load { interest, as_of, link: None };
+                    return AfterL2::Load { interest, as_of, link: None, expired: None };
                 }
             }
         }
+    }
+
+    /// What could serve if nothing can be loaded: what L2 has just vouched for, or what this process holds itself.
+    fn instead(&self, expired: Option<Entry>) -> Option<Entry> {
+        let here = || {
+            let l1 = self.cache.l1.as_ref().filter(|_| self.required == Required::Nothing)?;
+            Some(l1.get(&self.key)?.prolonged(Instant::now() + RETRY))
+        };
+        expired.or_else(here).filter(|_| !self.policy.fail_safe().is_zero())
+    }
+
+    /// Serves what there is, and for a moment does not try again. Never what was invalidated meanwhile, or what nothing
+    /// vouches for.
+    fn fall_back(&mut self, instead: Entry) -> Option<(Arc<Entry>, Status)> {
+        let fresh =
+            instead.stamp.as_ref().is_some_and(|stamp| self.cache.trust.judge(stamp) == Verdict::Fresh);
+        let overdue = instead.overdue_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if !fresh || Instant::now() >= instead.usable_until {
+            return None;
+        }
+        let tier = TierStatus::FailSafe(overdue);
+        if self.status.l2 == TierStatus::Unused {
+            self.status.l1 = tier;
+        } else {
+            self.status.l2 = tier;
+        }
+        Some((self.keep(instead), self.status))
+    }
+
+    /// An entry of L2 whose time is up, to serve for a moment.
+    fn decode_expired<T: Stored>(
+        &self,
+        generation: &Generation,
+        interest: Interest,
+        sequence: u64,
+        kept: Duration,
+        envelope: &Bytes,
+    ) -> Option<Entry> {
+        let now = Instant::now();
+        let mut entry = self.decode::<T>(generation, interest, sequence, Duration::ZERO, envelope)?;
+        entry.usable_until = now + kept;
+        entry.expires_at = now.checked_sub(self.policy.fail_safe().saturating_sub(kept))?;
+        Some(entry.prolonged(now + RETRY))
     }
 
     fn decode<T: Stored>(
@@ -191,7 +251,7 @@ impl Trip {
                 tags.extend(self.tags.iter().chain(&loaded.tags).cloned());
                 let epoch = link.epoch();
                 let envelope = Envelope { epoch, as_of, created_ms: unix_milliseconds(), tags, payload };
-                link.fill(&self.key, &envelope, life, owner).await
+                link.fill(&self.key, &envelope, (life, self.policy.fail_safe()), owner).await
             }
             None => link.unlock(&self.key, owner).await.map(|()| false),
         };
@@ -206,7 +266,8 @@ impl Trip {
 
     fn entry<T: Stored>(&self, value: Option<T>, stamp: Option<Stamp>, l2_left: Duration) -> Entry {
         let life = self.policy.l1_life(value.is_none(), l2_left);
-        Entry::new(value, stamp, Instant::now() + life)
+        let expires_at = Instant::now() + life;
+        Entry::new(value, stamp, expires_at, expires_at + self.policy.fail_safe())
     }
 
     /// Puts the entry into L1 if anything could vouch for it there.
@@ -225,10 +286,11 @@ impl Trip {
 
 pub(super) async fn timed<T>(
     policy: &Policy,
+    limit: Duration,
     load: impl Future<Output = Result<Loaded<T>, BoxError>>,
 ) -> Result<Loaded<T>, LoadError> {
     let started = Instant::now();
-    let outcome = match tokio::time::timeout(LOAD_TIMEOUT, load).await {
+    let outcome = match tokio::time::timeout(limit, load).await {
         Ok(Ok(loaded)) => Ok(loaded),
         Ok(Err(err)) => Err(LoadError::Failed(err.into())),
         Err(_elapsed) => Err(LoadError::TimedOut),

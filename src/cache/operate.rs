@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -34,6 +35,8 @@ pub struct Report {
     /// Tags invalidated, by source.
     pub invalidations: BTreeMap<String, u64>,
 }
+
+const TIME_IS_UP: &str = "its time is up; it is kept for when the database is away";
 
 /// What each tier holds under a key, and whether a reader would get it.
 #[derive(Debug)]
@@ -125,7 +128,9 @@ impl Cache {
     pub async fn explain(&self, key: &str) -> Result<Explanation, LinkError> {
         let l1 = self.l1.as_ref().and_then(|l1| l1.find(key)).map(|entry| {
             let judged = entry.stamp.as_ref().map(|stamp| self.trust.judge(stamp));
+            let expires_in = entry.expires_at.saturating_duration_since(Instant::now());
             let (fresh, verdict) = match judged {
+                Some(Verdict::Fresh) if expires_in.is_zero() => (false, TIME_IS_UP),
                 Some(Verdict::Fresh) => (true, "fresh"),
                 Some(Verdict::NoLease) => (false, "this instance has no lease at present"),
                 Some(Verdict::Outdated) => {
@@ -136,7 +141,7 @@ impl Cache {
             L1Entry {
                 absent: entry.is_absent(),
                 bytes: entry.bytes,
-                expires_in: entry.expires_at.saturating_duration_since(Instant::now()),
+                expires_in,
                 as_of: entry.stamp.as_ref().map(|stamp| stamp.as_of()),
                 tag_count: entry.stamp.as_ref().map_or(0, |stamp| stamp.tag_count()),
                 verdict: verdict.to_owned(),
@@ -146,7 +151,8 @@ impl Cache {
         let generation = self.trust.generation();
         let l2 = match &generation.source {
             Source::Shared(link) if self.uses_l2 => {
-                link.peek(key).await?.map(|peeked| judge(peeked, generation.epoch))
+                let fail_safe = Duration::from_millis(self.fail_safe_ms.load(Ordering::Relaxed));
+                link.peek(key).await?.map(|peeked| judge(peeked, generation.epoch, fail_safe))
             }
             _ => None,
         };
@@ -228,8 +234,9 @@ fn counts(counter: &prometheus::IntCounterVec) -> Vec<(BTreeMap<String, String>,
 }
 
 /// As `lua/read.lua` does.
-fn judge(peeked: Peeked, present_epoch: u64) -> L2Entry {
+fn judge(peeked: Peeked, present_epoch: u64, fail_safe: Duration) -> L2Entry {
     let Peeked { bytes, left, envelope, versions } = peeked;
+    let left = left.saturating_sub(fail_safe);
     let (fresh, verdict) = match &envelope {
         None => (false, "it cannot be read".to_owned()),
         Some(envelope) if envelope.epoch != present_epoch => (false, "it is of another epoch".to_owned()),
@@ -237,6 +244,7 @@ fn judge(peeked: Peeked, present_epoch: u64) -> L2Entry {
             let newer =
                 versions.iter().find(|(_, version)| version.is_none_or(|version| version > envelope.as_of));
             match newer {
+                None if left.is_zero() => (false, TIME_IS_UP.to_owned()),
                 None => (true, "fresh".to_owned()),
                 Some((tag, None)) => (false, format!("tag {tag} has no version")),
                 Some((tag, Some(version))) => (

@@ -13,6 +13,8 @@ pub struct Times {
     pub l2: Duration,
     /// In either, of the knowledge that there is nothing.
     pub absent: Duration,
+    /// How long entries may serve beyond their time while the database is away.
+    pub fail_safe: Duration,
     /// Entries end with their time, whatever is written meanwhile: their tags do not cover all that they show. Whoever has
     /// a token gets past them.
     pub ends_by_time: bool,
@@ -43,6 +45,11 @@ impl Policy {
     pub(super) fn l1_life(&self, absent: bool, l2_left: Duration) -> Duration {
         let life = if absent { self.times.l1.min(self.times.absent) } else { self.times.l1 };
         jittered(life).min(l2_left)
+    }
+
+    /// See [`Times::fail_safe`].
+    pub(super) const fn fail_safe(&self) -> Duration {
+        self.times.fail_safe
     }
 
     pub(super) fn l2_life(&self, absent: bool) -> Duration {

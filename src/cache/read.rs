@@ -8,7 +8,7 @@ use super::{
     flight::{Boarding, landed},
     generation::{Generation, Required},
     key::{Key, Tag},
-    load::{BoxError, Trip, timed},
+    load::{BoxError, LOAD_TIMEOUT, Trip, timed},
     policy::Policy,
     status::{Status, TierStatus},
     token::Token,
@@ -90,7 +90,12 @@ impl Cache {
         match (verdict, entry.value()) {
             (Verdict::Fresh, Some(value)) => {
                 let left = entry.expires_at.saturating_duration_since(Instant::now());
-                Ok(Read { value, status: Status::new(TierStatus::Hit(left)) })
+                let status = match entry.overdue_since {
+                    _ if left.is_zero() => return Err(TierStatus::Miss),
+                    Some(since) => TierStatus::FailSafe(since.elapsed()),
+                    None => TierStatus::Hit(left),
+                };
+                Ok(Read { value, status: Status::new(status) })
             }
             (Verdict::Fresh, None) => Err(TierStatus::Miss),
             (Verdict::NoLease, _) => Err(TierStatus::NoLease),
@@ -104,7 +109,7 @@ impl Cache {
         F: FnOnce() -> L,
         L: Future<Output = Result<Loaded<T>, BoxError>>,
     {
-        let loaded = timed(policy, load()).await?;
+        let loaded = timed(policy, LOAD_TIMEOUT, load()).await?;
         Ok(Read { value: loaded.value.map(Arc::new), status: Status::new(TierStatus::Unused) })
     }
 

@@ -34,6 +34,7 @@ pub(super) struct KindStats {
 
 struct TierStats {
     hit: IntCounter,
+    fail_safe: IntCounter,
     miss: IntCounter,
     stale: IntCounter,
     collapsed: IntCounter,
@@ -81,6 +82,7 @@ impl Stats {
             let result = |result| self.requests.with_label_values(&[tier, kind, result]);
             TierStats {
                 hit: result("hit"),
+                fail_safe: result("fail_safe"),
                 miss: result("miss"),
                 stale: result("stale"),
                 collapsed: result("collapsed"),
@@ -120,6 +122,7 @@ impl TierStats {
         match status {
             TierStatus::Unused => {}
             TierStatus::Hit(_) => self.hit.inc(),
+            TierStatus::FailSafe(_) => self.fail_safe.inc(),
             TierStatus::Miss => self.miss.inc(),
             TierStatus::Stale => self.stale.inc(),
             TierStatus::NoLease | TierStatus::Request => self.bypass.inc(),

@@ -9,6 +9,8 @@ pub enum TierStatus {
     Unused,
     /// Served from it; it may be used for this long.
     Hit(Duration),
+    /// Served from it although its time has been up for this long: the database is away.
+    FailSafe(Duration),
     /// It had nothing.
     Miss,
     /// What it had was invalidated.
@@ -84,6 +86,9 @@ fn write_tier(
     match status {
         TierStatus::Unused => return Ok(()),
         TierStatus::Hit(left) => write!(f, "{name}; hit; ttl={}", left.as_secs())?,
+        TierStatus::FailSafe(overdue) => {
+            write!(f, "{name}; hit; ttl=-{}; detail=FAIL-SAFE", overdue.as_secs())?;
+        }
         TierStatus::Miss => write!(f, "{name}; fwd=uri-miss")?,
         TierStatus::Stale => write!(f, "{name}; fwd=stale")?,
         TierStatus::NoLease => write!(f, "{name}; fwd=bypass; detail=NO-LEASE")?,

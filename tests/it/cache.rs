@@ -65,6 +65,7 @@ const TIMES: Times = Times {
     l1: Duration::from_secs(30),
     l2: Duration::from_secs(60),
     absent: Duration::from_secs(10),
+    fail_safe: Duration::from_secs(60),
     ends_by_time: false,
 };
 

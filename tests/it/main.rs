@@ -19,6 +19,7 @@ mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod events;
+mod fail_safe;
 mod flood_guard;
 mod idempotency;
 mod journal;

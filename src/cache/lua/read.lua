@@ -2,12 +2,14 @@
 -- An entry is valid if no tag of it was invalidated after the sequence as of which it was loaded. A tag without
 -- a version is given the present sequence: no lower than any version it may have had.
 -- KEYS: meta, entry, lock.
--- ARGV: marker, epoch, tag key prefix, life of a version in ms, lock owner or '', life of the lock in ms, tags...
--- Returns: {'HIT', sequence, ms to live, entry} or {'MISS', sequence, lock, 'absent' or 'stale'} with
--- lock = 0 not asked for, 1 acquired, 2 held by another; or {'EPOCH', 0, 0, ''}.
+-- ARGV: marker, epoch, tag key prefix, life of a version in ms, lock owner or '', life of the lock in ms, ms that an
+-- entry is kept beyond its time, tags...
+-- Returns: {'HIT', sequence, ms to live, entry, 0} or {'MISS', sequence, lock, entry or '', ms} with lock = 0 not asked for,
+-- 1 acquired, 2 held by another; the entry is one whose time was up that many ms before it is thrown away, while 'stale'
+-- in its place says that there was one that is not valid. Or {'EPOCH', 0, 0, '', 0}.
 local meta = redis.call('HMGET', KEYS[1], 'marker', 'sequence')
 if meta[1] ~= ARGV[1] then
-  return {'EPOCH', '0', 0, ''}
+  return {'EPOCH', '0', 0, '', 0}
 end
 local prefix, version_life = ARGV[3], ARGV[4]
 local present = tonumber(meta[2])
@@ -31,10 +33,10 @@ local function newest(tags)
   return highest
 end
 
-local reason = 'absent'
+local found, kept = '', 0
 local entry = redis.call('GET', KEYS[2])
 if entry then
-  reason = 'stale'
+  found = 'stale'
   local header_end = string.find(entry, '\n', 1, true)
   local tags_end = header_end and string.find(entry, '\n', header_end + 1, true)
   local epoch, as_of = string.match(entry, '^lockstep1 (%x+) (%d+) ')
@@ -44,13 +46,17 @@ if entry then
       tags[#tags + 1] = tag
     end
     if newest(tags) <= tonumber(as_of) then
-      return {'HIT', meta[2], redis.call('PTTL', KEYS[2]), entry}
+      local left = redis.call('PTTL', KEYS[2])
+      if left > tonumber(ARGV[7]) then
+        return {'HIT', meta[2], left - ARGV[7], entry, 0}
+      end
+      found, kept = entry, left
     end
   end
 end
 
 local tags = {}
-for i = 7, #ARGV do
+for i = 8, #ARGV do
   tags[#tags + 1] = ARGV[i]
 end
 newest(tags)
@@ -58,4 +64,4 @@ local lock = 0
 if ARGV[5] ~= '' then
   lock = redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[6]) and 1 or 2
 end
-return {'MISS', meta[2], lock, reason}
+return {'MISS', meta[2], lock, found, kept}
