@@ -50,7 +50,8 @@ async fn bad_input_is_refused_in_one_form_that_says_what_is_wrong() {
     let takes_bodies = operations.filter_map(|operation| {
         let (_, required) = operation.body()?;
         let path = operation.path_with(|_| uuid::Uuid::now_v7().to_string());
-        Some((operation.method, path, required))
+        // Who may do it at all is known even before.
+        (!path.starts_with("/v1/admin/")).then_some((operation.method, path, required))
     });
     for (method, path, required) in takes_bodies {
         let (method, path) = (&method, &*path);
