@@ -14,6 +14,7 @@
 pub mod flood_guard;
 pub mod headers;
 pub mod limiter;
+mod pending;
 pub mod policy;
 pub mod shared;
 mod subject;
@@ -27,7 +28,8 @@ use sha2::Sha256;
 use tokio::runtime::Handle;
 
 pub use self::{
-    limiter::{Limiter, Pending},
+    limiter::Limiter,
+    pending::Pending,
     policy::{Plan, Quota, Verdict},
 };
 use self::{

@@ -6,9 +6,8 @@ use diesel::{
     dsl::{exists, not, now},
     prelude::*,
 };
-use serde::{Deserialize, Serialize};
 
-use super::users::User;
+use super::{members::MemberPosition, users::User};
 use crate::{
     db::{
         Hooks, Reader, Tx,
@@ -229,18 +228,11 @@ impl ChannelDetails {
     }
 }
 
-/// Where a page of a channel's members begins: after this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChannelMemberPosition {
-    pub joined_at: DateTime<Utc>,
-    pub user_id: UserId,
-}
-
 impl ChannelMember {
     /// Where it stands in the list.
     #[must_use]
-    pub const fn position(&self) -> ChannelMemberPosition {
-        ChannelMemberPosition { joined_at: self.joined_at, user_id: self.user_id }
+    pub const fn position(&self) -> MemberPosition {
+        MemberPosition { joined_at: self.joined_at, user_id: self.user_id }
     }
 
     /// One member with the person.
@@ -258,7 +250,7 @@ impl ChannelMember {
     pub async fn list_with_users(
         db: &mut Reader,
         channel: ChannelId,
-        after: Option<ChannelMemberPosition>,
+        after: Option<MemberPosition>,
         limit: i64,
     ) -> QueryResult<Vec<(Self, User)>> {
         let mut page = channel_members::table
@@ -268,7 +260,7 @@ impl ChannelMember {
             .order((channel_members::joined_at, channel_members::user_id))
             .limit(limit)
             .into_boxed();
-        if let Some(ChannelMemberPosition { joined_at, user_id }) = after {
+        if let Some(MemberPosition { joined_at, user_id }) = after {
             let later = channel_members::joined_at.gt(joined_at);
             let same = channel_members::joined_at.eq(joined_at).and(channel_members::user_id.gt(user_id));
             page = page.filter(later.or(same));

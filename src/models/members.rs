@@ -42,7 +42,7 @@ impl Hooks for Member {
     }
 }
 
-/// Where a page of members begins: after this one.
+/// Where a page of members begins, of a workspace or of a channel: after this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberPosition {
     pub joined_at: DateTime<Utc>,

@@ -19,7 +19,8 @@ use crate::{
     },
     http::cursor::{CursorKey, Scope},
     models::{
-        channels::{ChannelDetails, ChannelMember, ChannelMemberPosition, ChannelReader},
+        channels::{ChannelDetails, ChannelMember, ChannelReader},
+        members::MemberPosition,
         users::User,
     },
 };
@@ -265,7 +266,7 @@ impl CachedQuery for ChannelMemberByUser {
 #[derive(Debug)]
 pub struct MembersOfChannel {
     pub channel: ChannelId,
-    pub after: Option<ChannelMemberPosition>,
+    pub after: Option<MemberPosition>,
     pub limit: u16,
     pub cursors: CursorKey,
 }

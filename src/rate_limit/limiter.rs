@@ -11,10 +11,7 @@
 //! was closed. What was granted here is also written to a log of this process, which decides while Redis is away.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -23,6 +20,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
+    pending::Pending,
     policy::{Log, Plan, Quota, Verdict},
     shared::{Reply, Shared},
     subject::{Denied, LEASE, Lease, State, Subject},
@@ -82,38 +80,6 @@ impl Numbers {
         )?;
         registry.register(Box::new(decisions.clone()))?;
         Ok(Self { decisions })
-    }
-}
-
-/// A decision that may still be on its way.
-#[derive(Debug)]
-pub enum Pending {
-    Ready(Option<Verdict>),
-    Waiting(oneshot::Receiver<Verdict>),
-}
-
-impl Pending {
-    /// The refusal, if it is known already.
-    #[must_use]
-    pub fn refused(&self) -> Option<&Verdict> {
-        match self {
-            Self::Ready(verdict) => verdict.as_ref().filter(|verdict| !verdict.granted),
-            Self::Waiting(_) => None,
-        }
-    }
-}
-
-impl Future for Pending {
-    type Output = Verdict;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Verdict> {
-        match &mut *self {
-            Self::Ready(verdict) => Poll::Ready(verdict.take().unwrap_or_else(Verdict::unlimited)),
-            // Who should have answered has gone, which happens only while the process ends.
-            Self::Waiting(answer) => Pin::new(answer)
-                .poll(context)
-                .map(|answer| answer.unwrap_or_else(|_gone| Verdict::unlimited())),
-        }
     }
 }
 
@@ -245,12 +211,14 @@ impl Limiter {
 
     /// Asks Redis for those who wait, until nobody does.
     async fn serve(self: &Arc<Self>, shared: &Shared, subject: Arc<Subject>, plan: usize) {
+        let _unbusy = Unbusy { subject: &subject, plan };
         loop {
             let (waiting, leased) = {
                 let mut state = subject.state();
                 let kind = state.kind(plan);
                 let waiting = std::mem::take(&mut kind.waiting);
                 if waiting.is_empty() {
+                    // In the same breath: whoever comes now begins a call of his own.
                     kind.busy = false;
                     return;
                 }
@@ -388,6 +356,23 @@ impl Limiter {
             if let (Some(log), Some(window)) = (self.rules.logs.get(*index), state.windows.get_mut(*index)) {
                 window.charge(log, now);
             }
+        }
+    }
+}
+
+/// However a call ends, the next request can begin another: nobody waits for one that has panicked.
+struct Unbusy<'a> {
+    subject: &'a Subject,
+    plan: usize,
+}
+
+impl Drop for Unbusy<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.subject.state();
+            let kind = state.kind(self.plan);
+            kind.busy = false;
+            kind.waiting.clear();
         }
     }
 }
