@@ -170,12 +170,12 @@ impl Db {
     ///
     /// # Errors
     /// When there is none in time.
-    pub async fn reader(&self) -> Result<ReadOnly, DbError> {
+    async fn reader(&self) -> Result<ReadOnly, DbError> {
         let mut connection = check_out(&self.read).await?;
         if self.embedded {
             AnsiTransactionManager::begin_transaction_sql(&mut *connection, "BEGIN READ ONLY").await?;
         }
-        Ok(ReadOnly { reader: Reader { connection }, in_transaction: self.embedded })
+        Ok(ReadOnly { reader: Some(Reader { connection }), in_transaction: self.embedded })
     }
 
     /// Reads rows that are not cached.
@@ -183,10 +183,7 @@ impl Db {
     /// # Errors
     /// When there is no connection in time, or what `work` returns.
     pub async fn read<T>(&self, work: impl AsyncFnOnce(&mut Reader) -> QueryResult<T>) -> Result<T, DbError> {
-        let mut connection = self.reader().await?;
-        let outcome = work(connection.reader()).await;
-        connection.finish().await?;
-        Ok(outcome?)
+        self.reader().await?.run(work).await
     }
 
     /// Runs `work` in a transaction. What its rows announced is heard by every instance after the commit and before
@@ -259,27 +256,35 @@ async fn finish(mut tx: Tx, announce: Announce) -> Result<Token, DbError> {
     Ok(token)
 }
 
-/// A reader on loan.
-pub struct ReadOnly {
-    reader: Reader,
+/// A reader on loan. One that is dropped before its end may be in the middle of a statement, behind which the next
+/// borrower would wait: its connection is not given back.
+struct ReadOnly {
+    reader: Option<Reader>,
     in_transaction: bool,
 }
 
 impl ReadOnly {
-    /// The reader itself; [`Self::finish`] has to follow.
-    pub const fn reader(&mut self) -> &mut Reader {
-        &mut self.reader
-    }
-
-    /// Gives the connection back.
+    /// Runs `work` with the reader.
     ///
     /// # Errors
-    /// When the connection is broken.
-    pub async fn finish(mut self) -> Result<(), DbError> {
+    /// What `work` returns, or that the connection is broken.
+    async fn run<T>(mut self, work: impl AsyncFnOnce(&mut Reader) -> QueryResult<T>) -> Result<T, DbError> {
+        let Some(reader) = self.reader.as_mut() else { return Err(QueryError::NotFound.into()) };
+        let outcome = work(reader).await;
         if self.in_transaction {
-            AnsiTransactionManager::commit_transaction(&mut *self.reader.connection).await?;
+            AnsiTransactionManager::commit_transaction(&mut *reader.connection).await?;
         }
-        Ok(())
+        // Given back.
+        drop(self.reader.take());
+        Ok(outcome?)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            drop(Object::take(reader.connection));
+        }
     }
 }
 

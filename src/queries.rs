@@ -86,7 +86,8 @@ impl Queries {
             l1: config.l1_ttl.min(l2),
             l2,
             absent: ABSENT,
-            fail_safe: config.failsafe,
+            // What nothing invalidates may not be kept beyond its time.
+            fail_safe: if ends_by_time { Duration::ZERO } else { config.failsafe },
             ends_by_time,
         };
         let policy = |kind, l2| cache.policy(kind, times(l2, false));

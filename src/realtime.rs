@@ -11,6 +11,7 @@
 //!   told of it, whatever any cache holds.
 //! * Nobody waits for a slow client: its queue is bounded, and when that is full it is dropped and may resume.
 
+mod audience;
 pub mod feed;
 pub mod hub;
 pub mod position;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{Expiry, sync::Cache};
+use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 use wildmatch::WildMatch;
 
 use super::{entry::Entry, key::Key};
@@ -41,6 +41,8 @@ impl L1 {
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, entry: &Arc<Entry>| entry.bytes)
+            // By frequency, old entries that are no use any more would keep new ones out.
+            .eviction_policy(EvictionPolicy::lru())
             .expire_after(ByEntry)
             .build();
         Self { entries }

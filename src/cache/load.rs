@@ -125,7 +125,7 @@ impl Trip {
             }
             _ => return AfterL2::Load { interest, as_of, link: None, expired: None },
         };
-        let asks_for_lock = (self.required != Required::Load).then_some(owner);
+        let mut asks_for_lock = (self.required != Required::Load).then_some(owner);
         let patience_ends = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -148,13 +148,18 @@ impl Trip {
                 Ok(L2Read::Miss { sequence, left, lock }) => {
                     let stale = matches!(left, Left::Stale);
                     self.status.l2 = if stale { TierStatus::Stale } else { TierStatus::Miss };
-                    if lock != Lock::HeldByAnother || Instant::now() >= patience_ends {
+                    if lock != Lock::HeldByAnother {
                         let expired = match left {
                             Left::Expired { envelope, kept } if self.required != Required::Load => self
                                 .decode_expired::<T>(generation, interest.clone(), sequence, kept, &envelope),
                             _ => None,
                         };
                         return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired };
+                    }
+                    if Instant::now() >= patience_ends {
+                        // Once more, for what there is instead.
+                        asks_for_lock = None;
+                        continue;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);

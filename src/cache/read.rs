@@ -160,6 +160,8 @@ impl Cache {
                     attempt > 0 || (required == Required::Nothing && current)
                 };
                 match landing {
+                    // Judged by what was heard here, which may not be all that this reader must see.
+                    Ok((_, status)) if required != Required::Nothing && status.is_fail_safe() => {}
                     Ok((entry, _)) if serves(&entry) => {
                         let value = entry.value().ok_or(LoadError::Panicked)?;
                         return Ok(Read { value, status: Status::collapsed(l1) });

@@ -49,6 +49,11 @@ impl Status {
         Self { l1, l2, stored_l1: false, stored_l2: false, collapsed: true }
     }
 
+    /// It was served for want of anything newer.
+    pub(super) const fn is_fail_safe(&self) -> bool {
+        matches!(self.l1, TierStatus::FailSafe(_)) || matches!(self.l2, TierStatus::FailSafe(_))
+    }
+
     /// Neither tier was asked: there is nothing to say.
     #[must_use]
     pub fn is_silent(&self) -> bool {

@@ -47,7 +47,6 @@ impl Cache {
         match &generation.source {
             Source::Shared(link) => match announce(link, generation, tags).await {
                 Ok(sequence) => {
-                    delete_matching(link, tags).await;
                     Some(Invalidated { token: Token::new(link.epoch(), sequence), announced: true })
                 }
                 Err(err) => {
@@ -98,13 +97,25 @@ impl Cache {
 
     /// Announces what others have left unannounced. `false`: it could not be done now.
     pub async fn relay(&self, tags: &[Tag]) -> bool {
-        self.can_relay() && self.invalidate(tags, "relay").await.announced
+        let announced = self.can_relay() && self.invalidate(tags, "relay").await.announced;
+        if announced && tags.iter().any(|tag| tag.as_pattern().is_some()) {
+            // Not waited for: it looks at every key there is.
+            let (generation, tags) = (self.trust.generation(), tags.to_vec());
+            self.main.spawn(async move { delete_matching(&generation, &tags).await });
+        }
+        announced
+    }
+
+    /// Deletes entries from L2 whose keys an operator has named.
+    pub async fn delete_from_l2(&self, tags: &[Tag]) {
+        delete_matching(&self.trust.generation(), tags).await;
     }
 }
 
 /// Deletes entries from L2 whose keys an operator has named. They may be loaded again at any time: what is deleted here is
 /// not stale.
-async fn delete_matching(link: &Link, tags: &[Tag]) {
+async fn delete_matching(generation: &Generation, tags: &[Tag]) {
+    let Source::Shared(link) = &generation.source else { return };
     for pattern in tags.iter().filter_map(Tag::as_pattern) {
         match link.delete_matching(pattern).await {
             Ok(count) => log::info!(entries = count; "entries were deleted from L2 by pattern"),

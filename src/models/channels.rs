@@ -150,7 +150,7 @@ impl ChannelReader {
 impl Channel {
     /// Keeps others from changing the channel, and who is in it, until the transaction ends.
     pub async fn lock(tx: &mut Tx, id: ChannelId) -> QueryResult<Option<Self>> {
-        tx.first(channels::table.find(id).select(Self::as_select()).for_update()).await
+        tx.first(channels::table.find(id).select(Self::as_select()).for_no_key_update()).await
     }
 
     /// The private channels of a workspace that nobody but `user` is in.
@@ -171,6 +171,20 @@ impl Channel {
             .filter(channel_members::channel_id.eq_any(private.select(channels::id)))
             .filter(not(exists(somebody_else)));
         db.list(lonely.select(channel_members::channel_id)).await
+    }
+
+    /// The same for all private channels of a workspace that a user is in.
+    pub async fn lock_private_of(
+        tx: &mut Tx,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> QueryResult<Vec<ChannelId>> {
+        let seats = channel_members::table.filter(channel_members::user_id.eq(user));
+        let private = channels::table
+            .filter(channels::workspace_id.eq(workspace))
+            .filter(channels::is_private.eq(true))
+            .filter(channels::id.eq_any(seats.select(channel_members::channel_id)));
+        tx.list(private.select(channels::id).order(channels::id).for_no_key_update()).await
     }
 
     /// Inserts a channel. The names of a workspace's channels are unique: [a unique violation] otherwise.

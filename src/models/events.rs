@@ -75,6 +75,9 @@ impl NewEvent {
     }
 }
 
+/// Rows in one statement; PostgreSQL takes 65,535 parameters.
+const INSERTED_AT_ONCE: usize = 1000;
+
 /// What a reading of the log has found.
 #[derive(Debug)]
 pub struct Reading {
@@ -117,22 +120,34 @@ struct FoundEvent {
 impl Event {
     /// Inserts several.
     pub async fn insert_all(tx: &mut Tx, new: Vec<NewEvent>) -> QueryResult<()> {
-        let statement = diesel::insert_into(events::table).values(new).returning(Self::as_returning());
-        tx.save_all(statement).await.map(drop)
+        let mut new = new.into_iter().peekable();
+        while new.peek().is_some() {
+            let part: Vec<_> = new.by_ref().take(INSERTED_AT_ONCE).collect();
+            let statement = diesel::insert_into(events::table).values(part).returning(Self::as_returning());
+            tx.save_all(statement).await?;
+        }
+        Ok(())
     }
 
-    /// What has become visible since `snapshot`, for all listeners. Without a snapshot: only the present one.
-    pub async fn list_since(db: &mut AsyncPgConnection, snapshot: Option<&Snapshot>) -> QueryResult<Reading> {
+    /// What has become visible since `snapshot`, for all listeners, at most `limit`. Without a snapshot: only the present
+    /// one.
+    pub async fn list_since(
+        db: &mut AsyncPgConnection,
+        snapshot: Option<&Snapshot>,
+        limit: i64,
+    ) -> QueryResult<Reading> {
         let (before, horizon) = seen_of(snapshot);
         // One statement, so that all of it is of one snapshot.
         let rows: Vec<Found> = diesel::sql_query(
             "SELECT pg_current_snapshot()::text AS snapshot, \
                     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms, events.* \
              FROM (SELECT 1) AS one LEFT JOIN events \
-                ON xid >= $2 AND NOT pg_visible_in_snapshot(xid::text::xid8, $1::pg_snapshot) ORDER BY id",
+                ON xid >= $2 AND NOT pg_visible_in_snapshot(xid::text::xid8, $1::pg_snapshot) ORDER BY id \
+             LIMIT $3",
         )
         .bind::<Nullable<Text>, _>(before)
         .bind::<BigInt, _>(horizon)
+        .bind::<BigInt, _>(limit)
         .load(db)
         .await?;
         let snapshot = present_snapshot(rows.as_slice().first().map(|row| row.snapshot.as_str()))?;
@@ -179,25 +194,20 @@ impl Event {
         db.list(page.select(Self::as_select()).order(events::id).limit(limit)).await
     }
 
-    /// Who is in these workspaces, and who reads these channels; only those `among` these users, if any are named.
+    /// Who of these users is in these workspaces, and who of them reads these channels.
     pub async fn audiences(
         db: &mut AsyncPgConnection,
         workspaces: &[WorkspaceId],
         channels: &[ChannelId],
-        among: Option<&[UserId]>,
+        among: &[UserId],
     ) -> QueryResult<(Vec<(WorkspaceId, UserId)>, Vec<(ChannelId, UserId)>)> {
-        let mut members = members::table
-            .filter(members::workspace_id.eq_any(workspaces))
-            .select((members::workspace_id, members::user_id))
-            .into_boxed();
-        let mut readers = channel_readers::table
+        let members = members::table
+            .filter(members::workspace_id.eq_any(workspaces).and(members::user_id.eq_any(among)))
+            .select((members::workspace_id, members::user_id));
+        let readers = channel_readers::table
             .filter(channel_readers::channel_id.eq_any(channels))
-            .select((channel_readers::channel_id, channel_readers::user_id))
-            .into_boxed();
-        if let Some(users) = among {
-            members = members.filter(members::user_id.eq_any(users));
-            readers = readers.filter(channel_readers::user_id.eq_any(users));
-        }
+            .filter(channel_readers::user_id.eq_any(among))
+            .select((channel_readers::channel_id, channel_readers::user_id));
         let members = if workspaces.is_empty() { Vec::new() } else { members.load(db).await? };
         let readers = if channels.is_empty() { Vec::new() } else { readers.load(db).await? };
         Ok((members, readers))
@@ -205,7 +215,7 @@ impl Event {
 
     /// Deletes what is older than `minutes`.
     pub async fn prune(db: &mut AsyncPgConnection, minutes: i64) -> QueryResult<usize> {
-        let old = format!("written_at < clock_timestamp() - interval '{minutes} minutes'");
+        let old = format!("written_at < statement_timestamp() - interval '{minutes} minutes'");
         diesel::delete(events::table.filter(sql::<Bool>(&old))).execute(db).await
     }
 }

@@ -96,7 +96,7 @@ impl Member {
         db.list(page).await
     }
 
-    /// The members of a workspace whose names stand in `text` after an `@`, whatever follows them there.
+    /// The members of a workspace whose names stand in `text`, which is in lower case, after an `@`.
     pub async fn list_named_in(
         db: &mut Reader,
         workspace: WorkspaceId,
@@ -106,7 +106,7 @@ impl Member {
         let candidates = members::table
             .inner_join(users::table)
             .filter(members::workspace_id.eq(workspace))
-            .filter(strpos(lower(text), called).gt(0));
+            .filter(strpos(text, called).gt(0));
         db.list(candidates.select((users::id, users::name))).await
     }
 

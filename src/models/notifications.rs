@@ -59,6 +59,9 @@ pub struct NewNotification {
     pub document_id: Option<DocumentId>,
 }
 
+/// Rows in one statement; PostgreSQL takes 65,535 parameters.
+const INSERTED_AT_ONCE: usize = 1000;
+
 /// Which notifications `read-all` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -119,8 +122,13 @@ impl Notification {
 
     /// Inserts several.
     pub async fn insert_all(tx: &mut Tx, new: Vec<NewNotification>) -> QueryResult<Vec<Self>> {
-        let statement = diesel::insert_into(notifications::table).values(new);
-        tx.save_all(statement.returning(Self::as_returning())).await
+        let (mut new, mut rows) = (new.into_iter().peekable(), Vec::new());
+        while new.peek().is_some() {
+            let part: Vec<_> = new.by_ref().take(INSERTED_AT_ONCE).collect();
+            let statement = diesel::insert_into(notifications::table).values(part);
+            rows.extend(tx.save_all(statement.returning(Self::as_returning())).await?);
+        }
+        Ok(rows)
     }
 
     /// Marks a notification of a user as read or not. `None`: there is none, or it is marked so already.

@@ -80,7 +80,7 @@ impl WorkspaceChanges<'_> {
 impl Workspace {
     /// Keeps others from changing who owns the workspace until the transaction ends. `None`: there is none.
     pub async fn lock(tx: &mut Tx, id: WorkspaceId) -> QueryResult<Option<Self>> {
-        tx.first(workspaces::table.find(id).select(Self::as_select()).for_update()).await
+        tx.first(workspaces::table.find(id).select(Self::as_select()).for_no_key_update()).await
     }
 
     /// Inserts a workspace. `None`: the slug is taken.

@@ -81,6 +81,10 @@ impl Feed {
             return Some(greeting);
         }
         if !self.missed.is_empty() {
+            // Dropped by the hub, perhaps because the session has ended: what is left can be had by whoever still may.
+            if self.joined.frames.is_closed() && self.joined.frames.is_empty() {
+                return None;
+            }
             return match self.next_missed().await {
                 Ok(piece) => Some(piece),
                 Err(err) => {

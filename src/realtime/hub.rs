@@ -11,16 +11,19 @@ use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{frame, position::Position};
+use super::{audience::Audiences, frame, position::Position};
 use crate::{
     auth::Credential,
     db::{Db, DbError, snapshot::Snapshot},
     domain::{
-        event::{AudienceKind, EventKind, SessionsEnded},
+        event::{EventKind, SessionsEnded},
         id::UserId,
     },
     models::events::{Event, Reading},
-    queries::{Queries, users::SignInStateOf},
+    queries::{
+        Queries,
+        users::{SignInState, SignInStateOf},
+    },
     telemetry::Chain,
 };
 
@@ -32,8 +35,10 @@ const TICK: Duration = Duration::from_secs(1);
 const TICKS_PER_ROUND: u64 = 15;
 /// Pause between readings, in which what happens is gathered.
 const GATHER: Duration = Duration::from_millis(5);
-/// More users than this are not named when asking who is in an audience.
-const MANY_USERS: usize = 1000;
+/// More events than this are not told at once: clients come again and read them page by page.
+const MANY_EVENTS: i64 = 5000;
+/// Longest wait to be let in.
+const JOIN: Duration = Duration::from_secs(5);
 
 /// Lets clients in. Clones lead to the same hub.
 #[derive(Clone)]
@@ -47,7 +52,13 @@ pub struct Hub {
 pub struct Closed;
 
 enum Command {
-    Join { user: UserId, credential: Credential, joined: oneshot::Sender<Result<Joined, Arc<DbError>>> },
+    Join {
+        user: UserId,
+        credential: Credential,
+        /// What was visible then is covered.
+        asked: Instant,
+        joined: oneshot::Sender<Result<Joined, Arc<DbError>>>,
+    },
     Leave(u64),
 }
 
@@ -87,6 +98,8 @@ pub enum JoinError {
     Closed(#[from] Closed),
     #[error("the log of events cannot be read")]
     Database(#[source] Arc<DbError>),
+    #[error("the log of events was not read in time")]
+    Late,
 }
 
 impl Hub {
@@ -111,6 +124,7 @@ impl Hub {
             of_user: HashMap::new(),
             next_id: 0,
             read_so_far: None,
+            read_at: Instant::now(),
             numbers: Numbers { connections, dropped, sent },
         };
         Ok((hub, task))
@@ -122,9 +136,10 @@ impl Hub {
     /// When the log cannot be read, or the process is about to end.
     pub async fn join(&self, user: UserId, credential: Credential) -> Result<Joined, JoinError> {
         let (joined, answer) = oneshot::channel();
-        let join = Command::Join { user, credential, joined };
+        let join = Command::Join { user, credential, asked: Instant::now(), joined };
         self.commands.send(join).await.map_err(|_gone| Closed)?;
-        answer.await.map_err(|_gone| Closed)?.map_err(JoinError::Database)
+        let answer = tokio::time::timeout(JOIN, answer).await.map_err(|_late| JoinError::Late)?;
+        answer.map_err(|_gone| Closed)?.map_err(JoinError::Database)
     }
 }
 
@@ -149,6 +164,8 @@ pub struct HubTask {
     next_id: u64,
     /// What all clients were told of; nothing while there are none.
     read_so_far: Option<(Snapshot, i64)>,
+    /// When that reading began.
+    read_at: Instant,
     numbers: Numbers,
 }
 
@@ -171,7 +188,7 @@ impl HubTask {
                 }
                 _ = ticks.tick() => {
                     round = (round + 1) % TICKS_PER_ROUND;
-                    self.look_after(round, &queries).await;
+                    self.look_after(round, &queries);
                     true
                 }
                 () = invalidated.notified(), if !self.clients.is_empty() => true,
@@ -195,8 +212,10 @@ impl HubTask {
 
     async fn obey(&mut self, command: Command, db: &Db) {
         match command {
-            Command::Join { user, credential, joined } => {
-                let answer = self.join(user, credential, db).await.map_err(Arc::new);
+            // Whoever has gone meanwhile is not worth a reading.
+            Command::Join { joined, .. } if joined.is_closed() => {}
+            Command::Join { user, credential, asked, joined } => {
+                let answer = self.join(user, credential, asked, db).await.map_err(Arc::new);
                 // Whoever has gone meanwhile drops his seat, which makes him leave.
                 let _ = joined.send(answer);
             }
@@ -204,11 +223,22 @@ impl HubTask {
         }
     }
 
-    async fn join(&mut self, user: UserId, credential: Credential, db: &Db) -> Result<Joined, DbError> {
+    async fn join(
+        &mut self,
+        user: UserId,
+        credential: Credential,
+        asked: Instant,
+        db: &Db,
+    ) -> Result<Joined, DbError> {
+        // Another instance may have told him more than was read here. One reading serves all who have asked before it.
+        if self.read_at < asked && self.read_so_far.is_some() {
+            self.read(db).await?;
+        }
         let (seen, at_ms) = match self.read_so_far.clone() {
             Some(read) => read,
             None => {
-                let reading = db.journal(async |db| Event::list_since(db, None).await).await?;
+                self.read_at = Instant::now();
+                let reading = db.journal(async |db| Event::list_since(db, None, 1).await).await?;
                 self.read_so_far.insert((reading.snapshot, reading.at_ms)).clone()
             }
         };
@@ -240,17 +270,19 @@ impl HubTask {
     async fn read(&mut self, db: &Db) -> Result<(), DbError> {
         let Some((seen, _)) = self.read_so_far.clone() else { return Ok(()) };
         let connected: Vec<UserId> = self.of_user.keys().copied().collect();
-        let among = (connected.len() <= MANY_USERS).then_some(&*connected);
+        let begun = Instant::now();
         let (reading, audiences) = db
             .journal(async |db| {
-                let reading = Event::list_since(db, Some(&seen)).await?;
+                let reading = Event::list_since(db, Some(&seen), MANY_EVENTS).await?;
                 // After the events: whoever was removed before one of them is in none of these.
-                let audiences = Audiences::of(db, &reading.events, among).await?;
+                let audiences = Audiences::of(db, &reading.events, &connected).await?;
                 Ok((reading, audiences))
             })
             .await?;
-        if reading.snapshot.end() < seen.end() {
-            log::warn!("the log of events has gone back; clients start anew");
+        self.read_at = begun;
+        let too_many = i64::try_from(reading.events.len()).is_ok_and(|count| count >= MANY_EVENTS);
+        if too_many || reading.snapshot.end() < seen.end() {
+            log::warn!(too_many = too_many; "clients have to come again: the log of events has gone far ahead, or back");
             self.clients.clear();
             self.of_user.clear();
             self.numbers.connections.set(0);
@@ -311,7 +343,7 @@ impl HubTask {
     }
 
     /// A sign of life for some clients, and an end for those who are no longer signed in.
-    async fn look_after(&mut self, round: u64, queries: &Queries) {
+    fn look_after(&mut self, round: u64, queries: &Queries) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let position = self.read_so_far.clone().map(|(seen, at_ms)| Position::after(seen, at_ms));
         let sign_of_life: Bytes = match position {
@@ -320,63 +352,33 @@ impl HubTask {
         };
         let some = self.clients.iter().filter(|(id, _)| **id % TICKS_PER_ROUND == round);
         let some: Vec<_> = some.map(|(id, client)| (*id, client.user, client.credential)).collect();
-        for (id, user, credential) in some {
-            // What cannot be found out now is asked again in the next round.
-            let revoked = match queries.get(SignInStateOf(user), None).await {
-                Ok(read) => read
-                    .value
-                    .is_none_or(|state| !state.0.admits(credential.session_id, credential.token_epoch)),
-                Err(_unavailable) => false,
-            };
-            if revoked || credential.expires_at <= now {
-                self.leave(id);
-            } else if let Some(client) = self.clients.get(&id)
+        for (id, _, credential) in &some {
+            if credential.expires_at <= now {
+                self.leave(*id);
+            } else if let Some(client) = self.clients.get(id)
                 && client.frames.try_send(sign_of_life.clone()).is_err()
             {
-                self.drop_client(id);
+                self.drop_client(*id);
             }
         }
+        // Beside the telling, which must not wait for it.
+        tokio::spawn(end_revoked(some, queries.clone(), self.commands.clone()));
     }
 }
 
-/// Who is told of the events of a reading.
-#[derive(Debug, Default)]
-struct Audiences {
-    workspaces: HashMap<uuid::Uuid, Vec<UserId>>,
-    channels: HashMap<uuid::Uuid, Vec<UserId>>,
-}
-
-impl Audiences {
-    async fn of(
-        db: &mut diesel_async::AsyncPgConnection,
-        events: &[Event],
-        among: Option<&[UserId]>,
-    ) -> diesel::QueryResult<Self> {
-        let of_kind = |kind| events.iter().filter(move |event| event.audience == kind);
-        let workspaces: BTreeSet<_> =
-            of_kind(AudienceKind::Workspace).filter_map(|event| event.workspace_id).collect();
-        let channels: BTreeSet<_> =
-            of_kind(AudienceKind::Channel).filter_map(|event| event.channel_id).collect();
-        let (workspaces, channels): (Vec<_>, Vec<_>) =
-            (workspaces.into_iter().collect(), channels.into_iter().collect());
-        let (members, readers) = Event::audiences(db, &workspaces, &channels, among).await?;
-        let mut audiences = Self::default();
-        for (workspace, user) in members {
-            audiences.workspaces.entry(workspace.as_uuid()).or_default().push(user);
+/// Ends the streams of those who are no longer signed in. What cannot be found out now is asked again in the next round.
+async fn end_revoked(
+    some: Vec<(u64, UserId, Credential)>,
+    queries: Queries,
+    commands: mpsc::Sender<Command>,
+) {
+    for (id, user, credential) in some {
+        let Ok(read) = queries.get(SignInStateOf(user), None).await else { continue };
+        let admits = |state: &SignInState| state.admits(credential.session_id, credential.token_epoch);
+        if !read.value.is_some_and(|state| admits(&state.0))
+            && commands.send(Command::Leave(id)).await.is_err()
+        {
+            return;
         }
-        for (channel, user) in readers {
-            audiences.channels.entry(channel.as_uuid()).or_default().push(user);
-        }
-        Ok(audiences)
-    }
-
-    /// The users who are told of an event; one may come twice.
-    fn of_event(&self, event: &Event) -> impl Iterator<Item = UserId> {
-        let group = match event.audience {
-            AudienceKind::User => None,
-            AudienceKind::Workspace => event.workspace_id.and_then(|id| self.workspaces.get(&id.as_uuid())),
-            AudienceKind::Channel => event.channel_id.and_then(|id| self.channels.get(&id.as_uuid())),
-        };
-        event.user_id.into_iter().chain(group.into_iter().flatten().copied())
     }
 }

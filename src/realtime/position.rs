@@ -10,6 +10,9 @@ use crate::db::snapshot::Snapshot;
 
 const FORMAT: &str = "1";
 
+/// Longest position. A snapshot names the transactions under way, of which there are no more than connections.
+const MAX_BYTES: usize = 16 * 1024;
+
 /// A place in the log. Not a secret: it says nothing of rights, which are looked up each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -52,6 +55,10 @@ impl FromStr for Position {
     type Err = MalformedPosition;
 
     fn from_str(text: &str) -> Result<Self, MalformedPosition> {
+        // It is sent back with every event that was missed.
+        if text.len() > MAX_BYTES {
+            return Err(MalformedPosition);
+        }
         let words: Vec<_> = text.split('.').collect();
         let number = |word: &str| word.parse().map_err(|_garbage| MalformedPosition);
         let snapshot = |word: &str| word.parse().map_err(|_garbage| MalformedPosition);

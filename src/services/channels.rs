@@ -1,6 +1,7 @@
 //! Channels and who is in them. Members of the workspace make and change channels, guests read them; a private channel
 //! exists only for its own members. Whoever made a channel, and every admin who sees it, may delete it and take people
-//! out of it; anybody may leave.
+//! out of it; anybody may leave. Who may do what is looked at under the channel's lock, so that nobody acts on a seat that was
+//! taken away a moment ago.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use serde::Deserialize;
@@ -106,6 +107,7 @@ pub async fn change(
     };
     app.db
         .write(async |tx| {
+            Channel::lock(tx, id).await?.ok_or(AppError::NotFound)?;
             require_member(tx, actor, workspace, id).await?;
             if !changes.is_empty() {
                 Channel::update(tx, id, &changes).await.map_err(name_taken)?.ok_or(AppError::NotFound)?;
@@ -127,8 +129,8 @@ pub async fn delete(
 ) -> Result<Written<()>, AppError> {
     app.db
         .write(async |tx| {
-            let reader = auth::require_reader(tx, actor, workspace, id).await?;
             let channel = Channel::lock(tx, id).await?.ok_or(AppError::NotFound)?;
+            let reader = auth::require_reader(tx, actor, workspace, id).await?;
             if !manages(actor, &reader, &channel) {
                 return Err(AppError::Forbidden("Only who made a channel or an admin may delete it."));
             }
@@ -145,12 +147,12 @@ pub async fn add_member(
 ) -> Result<Written<Created>, AppError> {
     app.db
         .write(async |tx| {
+            Channel::lock(tx, channel).await?.ok_or(AppError::NotFound)?;
             let reader = if user == actor.user_id {
                 auth::require_reader(tx, actor, workspace, channel).await?
             } else {
                 require_member(tx, actor, workspace, channel).await?
             };
-            Channel::lock(tx, channel).await?.ok_or(AppError::NotFound)?;
             Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
             let inserted = seat(tx, workspace, channel, user).await?;
             if inserted.is_some() && reader.is_private {
@@ -174,8 +176,8 @@ pub async fn remove_member(
 ) -> Result<Written<()>, AppError> {
     app.db
         .write(async |tx| {
-            let reader = auth::require_reader(tx, actor, workspace, channel).await?;
             let present = Channel::lock(tx, channel).await?.ok_or(AppError::NotFound)?;
+            let reader = auth::require_reader(tx, actor, workspace, channel).await?;
             if user != actor.user_id && !manages(actor, &reader, &present) {
                 return Err(AppError::Forbidden("Only who made a channel or an admin may do this."));
             }

@@ -83,11 +83,14 @@ pub async fn take_ticket(app: &App, ticket: &str) -> Result<(UserId, Credential)
     let ticket = Ticket::parse(ticket).ok_or_else(refused)?;
     let taken = app
         .db
-        .write(async |tx| Ok::<_, AppError>(EventTicket::take(tx, &ticket.digest()).await?))
+        .write(async |tx| {
+            // Where there is none, nothing has happened that anybody would have to hear of.
+            let taken = EventTicket::take(tx, &ticket.digest()).await?.ok_or_else(refused)?;
+            let is_good = taken.expires_at > Utc::now() && taken.token_expires_at > Utc::now();
+            is_good.then_some(taken).ok_or_else(refused)
+        })
         .await?
-        .value
-        .filter(|ticket| ticket.expires_at > Utc::now() && ticket.token_expires_at > Utc::now())
-        .ok_or_else(refused)?;
+        .value;
     let credential = Credential {
         session_id: taken.session_id,
         token_epoch: taken.token_epoch,

@@ -169,6 +169,8 @@ async fn hand_over_channels(
     workspace: WorkspaceId,
     user: UserId,
 ) -> Result<(), AppError> {
+    // Nobody else leaves them meanwhile.
+    Channel::lock_private_of(tx, workspace, user).await?;
     let channels = Channel::list_private_of_one(tx, workspace, user).await?;
     let Some(heir) = Member::find_other_owner(tx, workspace, user).await? else { return Ok(()) };
     for channel in channels {

@@ -71,6 +71,7 @@ async fn announce(app: &App, tags: &[Tag]) -> Result<Written<()>, AppError> {
     let changes: Vec<_> = tags.iter().map(|tag| Change::Tag { name: tag.to_string() }).collect();
     let id = app.db.journal(async |db| JournalRow::record(db, &changes).await).await?;
     let invalidated = app.cache.invalidate(tags, "operator").await;
+    app.cache.delete_from_l2(tags).await;
     if invalidated.announced && app.cache.can_relay() {
         // Otherwise it is announced a second time, which does no harm.
         let _ = app.db.journal(async |db| JournalRow::mark(db, &[id]).await).await;

@@ -274,10 +274,8 @@ async fn replace_password(
     new: Password,
 ) -> Result<Written<()>, AppError> {
     let wrong = || AppError::Forbidden("The current password is another one.");
-    let mut reader = app.db.reader().await?;
-    let credentials = Credentials::find(reader.reader(), actor.user_id).await;
-    reader.finish().await?;
-    let credentials = credentials?.ok_or(AppError::NotFound)?;
+    let credentials = app.db.read(async |db| Credentials::find(db, actor.user_id).await).await?;
+    let credentials = credentials.ok_or(AppError::NotFound)?;
     if !app.passwords.verify(current, Some(credentials.password_hash.clone())).await? {
         return Err(wrong());
     }

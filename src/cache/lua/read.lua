@@ -64,4 +64,8 @@ local lock = 0
 if ARGV[5] ~= '' then
   lock = redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[6]) and 1 or 2
 end
+-- Whoever waits for another asks again and again, and needs no more than that.
+if lock == 2 and found ~= 'stale' then
+  found, kept = '', 0
+end
 return {'MISS', meta[2], lock, found, kept}
