@@ -173,8 +173,12 @@ async fn a_sequence_that_goes_backwards_ends_all_trust() {
         (now != marker).then_some(())
     })
     .await;
+    // Until then it may still be about to notice.
+    eventually("B is part of that life", Duration::from_secs(3), async || {
+        b.cache.invalidate(&[known_tag()], "test").await.announced.then_some(())
+    })
+    .await;
     a.trusted().await;
-    b.trusted().await;
     let token = b.write(&row, 21).await;
     assert_eq!(b.read_value(&row).await, 21);
     assert_eq!(a.read_gated(&row, Some(&token), None).await.unwrap().0, 21);
