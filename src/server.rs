@@ -26,6 +26,11 @@ use crate::{
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long requests under way are given to finish.
 const FINISH_SECONDS: u64 = 10;
+/// How long an idle connection is kept: longer than balancers and clients do, so that it is they who close it. Were it
+/// the service, a request that was just being sent would be lost, and one that writes cannot be sent again in good faith.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a new connection may take to send its first request, which balancers open ahead of need.
+const FIRST_REQUEST: Duration = Duration::from_secs(30);
 /// Pause between attempts to reach the database at the start.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -79,6 +84,8 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
             .configure(|routes| api::configure(routes, guard.as_deref()))
     })
     .listen(listener)?
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(FIRST_REQUEST)
     .shutdown_timeout(FINISH_SECONDS)
     .disable_signals()
     .run();

@@ -92,7 +92,12 @@ impl Client {
     /// Nobody in particular.
     pub fn new(url: &str) -> Self {
         // Where an answer leads to is for the test to see.
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            // Shorter than the service keeps an idle connection: else a request may meet its closing.
+            .pool_idle_timeout(Duration::from_secs(2))
+            .build()
+            .unwrap();
         Self {
             http,
             url: url.to_owned(),
