@@ -6,7 +6,9 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use divan::Bencher;
-use lockstep::cache::{ArgumentsHash, Cache, Json, Key, Loaded, Policy, Question, Settings, Tag, Times};
+use lockstep::cache::{
+    ArgumentsHash, Cache, Json, Key, Loaded, Policy, PolicyOptions, Question, Settings, Tag,
+};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -27,6 +29,7 @@ impl Setup {
         let settings = Settings {
             l1: true,
             l2: false,
+            bus: false,
             l1_max_bytes: 4 << 30,
             namespace: "bench".to_owned(),
             instance: "bench".to_owned(),
@@ -34,10 +37,7 @@ impl Setup {
         let cache = Cache::new(settings, runtime.handle().clone(), &prometheus::Registry::new()).unwrap();
         cache.trust_alone();
         let hour = Duration::from_secs(3600);
-        let policy = cache.policy(
-            "bench",
-            Times { l1: hour, l2: hour, absent: hour, fail_safe: hour, ends_by_time: false },
-        );
+        let policy = cache.policy("bench", PolicyOptions::new(hour, hour));
         Self { runtime, cache, policy }
     }
 

@@ -134,6 +134,7 @@ impl App {
         let settings = cache::Settings {
             l1: config.cache.mode.l1(),
             l2: config.cache.mode.l2() && redis.is_some(),
+            bus: redis.is_some(),
             l1_max_bytes: config.cache.l1_max_bytes,
             namespace: config.cache.namespace.clone(),
             instance: config.server.instance_id.clone(),
@@ -153,7 +154,7 @@ impl App {
             tasks.spawn_at_once(main, |stop| Arc::clone(shared).keep_connected(stop));
         }
         start_tasks(&tasks, main, &cache, &db, redis, announced);
-        let queries = Queries::new(&cache, &db, &config.cache);
+        let queries = Queries::new(&cache, &db, &config.cache.policies);
         let (hub, telling) = Hub::new(metrics.registry())?;
         {
             // Streams end when the instance begins to leave: requests under way would wait for them.
@@ -210,10 +211,11 @@ fn announce(cache: &Arc<Cache>, marks: Marks) -> Announce {
     Arc::new(move |committed: Committed| {
         let (cache, marks) = (Arc::clone(&cache), marks.clone());
         Box::pin(async move {
-            let invalidated = cache.invalidate(&tags_of_all(&committed.changes), "write").await;
-            if invalidated.announced && !committed.journal_ids.is_empty() {
+            let Committed { changes, journal_ids, position } = committed;
+            let invalidated = cache.invalidate_recorded(&tags_of_all(&changes), position, "write").await;
+            if invalidated.announced && !journal_ids.is_empty() {
                 // Nobody listens only while the process stops; the relay of another takes over.
-                let _ = marks.send(committed.journal_ids);
+                let _ = marks.send(journal_ids);
             }
             invalidated.token
         })
@@ -243,6 +245,10 @@ fn start_tasks(
         let (relaying, marking) = (Arc::clone(&journal), Arc::clone(&journal));
         tasks.spawn(main, |stop| async move { relaying.relay(stop).await });
         tasks.spawn(main, |stop| async move { marking.mark(announced, stop).await });
+        if !db.is_embedded() {
+            let standing_in = Arc::clone(&journal);
+            tasks.spawn(main, |stop| async move { standing_in.stand_in(stop).await });
+        }
     } else if db.is_embedded() {
         cache.trust_alone();
     } else {

@@ -16,8 +16,12 @@
 //!
 //! It must never serve what [`trust`] does not vouch for, never do I/O on an L1 hit, and never hold a lock over I/O.
 
+mod batch;
+mod breaker;
 pub mod bus;
 mod entry;
+mod envelope;
+mod fill;
 mod flight;
 pub mod generation;
 pub mod key;
@@ -33,21 +37,16 @@ pub mod token;
 pub mod trust;
 mod write;
 
-use std::{
-    error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use prometheus::Registry;
 use tokio::{runtime::Handle, sync::Notify};
 
 pub use self::{
+    batch::Item,
     entry::{Json, Stored},
     key::{ArgumentsHash, Key, Tag},
-    policy::{Policy, Times},
+    policy::{Policy, PolicyOptions},
     read::{Loaded, Question, Read},
     status::{Status, TierStatus},
     token::{MalformedToken, Token},
@@ -64,6 +63,8 @@ pub struct Settings {
     pub l2: bool,
     /// Bytes that L1 may take.
     pub l1_max_bytes: u64,
+    /// Whether there is a [`bus`] that announces to others, though perhaps not at present.
+    pub bus: bool,
     /// Prefix of every Redis key and channel.
     pub namespace: String,
     /// Name of this instance on the bus.
@@ -75,12 +76,11 @@ pub struct Cache {
     trust: Trust,
     l1: Option<L1>,
     uses_l2: bool,
+    has_bus: bool,
     flights: Arc<Flights>,
     stats: Stats,
     names: Names,
     instance: String,
-    /// The longest that any kind of data is kept beyond its time, in milliseconds.
-    fail_safe_ms: AtomicU64,
     /// Rings when something was invalidated, here or elsewhere.
     invalidated: Arc<Notify>,
     /// Distinguishes the local sequence of this process from that of any other.
@@ -99,23 +99,22 @@ impl Cache {
             trust: Trust::new(),
             l1: settings.l1.then(|| L1::new(settings.l1_max_bytes)),
             uses_l2: settings.l2,
+            has_bus: settings.bus,
             flights: Arc::default(),
             stats: Stats::register(registry)?,
             names: Names::new(&settings.namespace),
             instance: settings.instance,
-            fail_safe_ms: AtomicU64::new(0),
             invalidated: Arc::default(),
-            local_epoch: rand::random::<u64>() | 1,
+            // Above those that mean something else.
+            local_epoch: rand::random::<u64>() | 1 << 63,
             main,
         }))
     }
 
     /// A policy with its numbers, to be made once for each kind of data.
     #[must_use]
-    pub fn policy(&self, kind: &'static str, times: Times) -> Arc<Policy> {
-        let fail_safe_ms = u64::try_from(times.fail_safe.as_millis()).unwrap_or(u64::MAX);
-        self.fail_safe_ms.fetch_max(fail_safe_ms, Ordering::Relaxed);
-        Arc::new(Policy::new(kind, times, self.stats.kind(kind)))
+    pub fn policy(&self, kind: &'static str, options: PolicyOptions) -> Arc<Policy> {
+        Arc::new(Policy::new(kind, options, self.stats.kind(kind)))
     }
 
     /// Rings when something was invalidated, by whichever instance. One listener; several rings may be one.
@@ -124,10 +123,15 @@ impl Cache {
         Arc::clone(&self.invalidated)
     }
 
-    /// L1 cannot be used at present, since nothing proves that it is current.
+    /// L1 cannot be used at present, since nothing proves that it is current; or there is no way to Redis.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        !self.trust.has_lease()
+        !self.trust.has_lease() || self.is_cut_off()
+    }
+
+    /// There should be a way to Redis, and there is none.
+    fn is_cut_off(&self) -> bool {
+        self.has_bus && !self.can_relay()
     }
 
     /// Brings the gauges up to date, before they are read.
@@ -136,6 +140,7 @@ impl Cache {
         self.stats.l1_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.stats.l1_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.stats.lease.set(self.trust.has_lease().into());
+        self.stats.breaker_open.set(self.is_cut_off().into());
     }
 }
 
@@ -151,8 +156,8 @@ pub enum LoadError {
     #[error("the load failed")]
     Failed(#[source] Arc<dyn Error + Send + Sync>),
     /// The loader took too long.
-    #[error("the load took longer than {} s", load::LOAD_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("the load took longer than {0:?}")]
+    TimedOut(Duration),
     /// The loader ended without a result.
     #[error("the load panicked")]
     Panicked,
@@ -163,7 +168,7 @@ impl LoadError {
     pub(crate) fn is_source_away(&self) -> bool {
         match self {
             Self::Failed(cause) => cause.is::<SourceAway>(),
-            Self::TimedOut => true,
+            Self::TimedOut(_) => true,
             Self::Panicked => false,
         }
     }

@@ -17,12 +17,14 @@ use ipnet::IpNet;
 mod assemble;
 mod dotenv;
 mod parse;
+pub mod policies;
 mod reader;
 pub mod variables;
 
 #[cfg(test)]
 mod tests;
 
+use policies::Policies;
 use reader::{HIDDEN, Reader, without_credentials};
 
 /// Everything that can be set from outside.
@@ -92,7 +94,7 @@ pub struct AuthConfig {
     pub previous_secrets: Vec<Vec<u8>>,
 }
 
-/// `CACHE`, `CACHE_NAMESPACE`, `CACHE_L1_MAX`, `CACHE_L1_TTL`, `CACHE_TTL_…`, `CACHE_FAILSAFE`,
+/// `CACHE`, `CACHE_NAMESPACE`, `CACHE_L1_MAX`, `CACHE_L1_TTL`, `CACHE_TTL_…`, `CACHE_FAILSAFE`, `CACHE_POLICY_…`,
 /// `CACHE_STATUS`.
 #[derive(Debug, Clone)]
 pub struct CacheConfig {
@@ -102,32 +104,10 @@ pub struct CacheConfig {
     pub namespace: String,
     /// Size of the first level, by weight.
     pub l1_max_bytes: u64,
-    /// Time to live in the first level.
-    pub l1_ttl: Duration,
-    /// Time to live in the second level.
-    pub ttl: CacheTtl,
-    /// How old an expired, not invalidated, entry may be served while PostgreSQL is down.
-    pub failsafe: Duration,
+    /// How long each kind of data is kept, and how it is renewed.
+    pub policies: Policies,
     /// Who gets `Cache-Status` headers.
     pub status: CacheStatusAudience,
-}
-
-/// `CACHE_TTL_WORKSPACE`, `CACHE_TTL_MEMBERS`, `CACHE_TTL_DOCUMENT`, `CACHE_TTL_USER`,
-/// `CACHE_TTL_SEARCH`, `CACHE_TTL_MESSAGES`: time to live in the second level, by kind of data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheTtl {
-    /// Workspaces.
-    pub workspace: Duration,
-    /// Member lists, memberships and roles.
-    pub members: Duration,
-    /// Documents and lists of them.
-    pub document: Duration,
-    /// Profiles and the sign-in state.
-    pub user: Duration,
-    /// Search results.
-    pub search: Duration,
-    /// Channels and their messages.
-    pub messages: Duration,
 }
 
 /// Cache levels in use.
@@ -275,7 +255,7 @@ impl Config {
         variables::all().filter_map(|variable| find(variable.name)).cloned().collect()
     }
 
-    /// [`Config::describe`] as aligned lines: name, value, and whether it is the default.
+    /// [`Config::describe`] as aligned lines: name, value, and whether it is the default; then the cache's policies.
     pub fn table(&self) -> String {
         let settings = self.describe();
         let widest = |length: fn(&Setting) -> usize| settings.iter().map(length).max().unwrap_or(0);
@@ -287,7 +267,8 @@ impl Config {
             let line = format!("{name:names$}  {value:values$}  {mark}");
             format!("{}\n", line.trim_end())
         };
-        settings.iter().map(line).collect()
+        let settings: String = settings.iter().map(line).collect();
+        format!("{settings}\n{}", self.cache.policies.table())
     }
 
     fn read<'a>(

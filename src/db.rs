@@ -45,6 +45,8 @@ pub struct Committed {
     pub changes: Vec<Change>,
     /// Its rows in the journal.
     pub journal_ids: Vec<i64>,
+    /// Its position there, if it has any.
+    pub position: Option<u64>,
 }
 
 /// Tells all instances what was committed.
@@ -251,7 +253,8 @@ async fn finish(mut tx: Tx, announce: Announce) -> Result<Token, DbError> {
     // A commit whose answer was lost may have happened, or may still happen after this: announced now, and left to the
     // relay for then.
     let journal_ids = if outcome.is_ok() { recorded.iter().map(|row| row.id).collect() } else { Vec::new() };
-    let token = announce(Committed { changes, journal_ids }).await;
+    let position = recorded.first().map(|row| row.position);
+    let token = announce(Committed { changes, journal_ids, position }).await;
     outcome?;
     Ok(token)
 }

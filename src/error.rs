@@ -309,7 +309,7 @@ impl From<QueryError> for AppError {
 impl From<LoadError> for AppError {
     fn from(err: LoadError) -> Self {
         let passing = match &err {
-            LoadError::TimedOut => true,
+            LoadError::TimedOut(_) => true,
             LoadError::Failed(cause) => cause.is::<SourceAway>(),
             LoadError::Panicked => false,
         };

@@ -4,8 +4,8 @@
 //!   announced by whoever claims them first. A writer that dies after its commit, and a row changed by another program,
 //!   are covered by this. At least once: announcing twice costs a miss.
 //! * **Marks**: a writer that has announced its rows says so, in batches and late.
-//! * **Journal as the bus** (a server, but no Redis): every instance reads new rows several times a second and renews
-//!   its lease from that.
+//! * **Journal as the bus** (a server, but no Redis, or none that can be reached): every instance reads new rows several
+//!   times a second and renews its lease from that. So L1 goes on shielding PostgreSQL.
 //!
 //! It has connections of its own, so that requests cannot hold it up, and gives up any that does not answer.
 
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cache::{Cache, Tag, l2::Link},
+    cache::{Cache, Tag, bus::Hearing, l2::Link},
     db::{Db, DbError, snapshot::Snapshot},
     models::{
         events::{Event, EventTicket},
@@ -47,6 +47,8 @@ const MARK_EVERY: Duration = Duration::from_millis(100);
 const MARKS: usize = 1000;
 /// How often the journal is read when it is the bus. Several times per lease.
 const READ_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether it has to be.
+const STAND_IN_EVERY: Duration = Duration::from_millis(50);
 /// How long rows are kept; those that nobody could announce, for longer than an outage of Redis lasts.
 const KEEP_MINUTES: i64 = 15;
 const KEEP_UNRELAYED_MINUTES: i64 = 24 * 60;
@@ -140,14 +142,35 @@ impl Journal {
         }
     }
 
-    /// Hears of every change by reading the journal, until stopped. `own`: rows that this process has heard of by
-    /// writing them.
+    /// Hears of every change by reading the journal, until stopped: there is no Redis. `own`: rows that this process has
+    /// heard of by writing them.
     pub async fn listen(&self, mut own: mpsc::UnboundedReceiver<Vec<i64>>, stop: CancellationToken) {
+        self.read_along(Some(&mut own), &stop).await;
+    }
+
+    /// Hears of every change by reading the journal whenever nothing else tells of them, until stopped: Redis is away.
+    pub async fn stand_in(&self, stop: CancellationToken) {
+        loop {
+            if self.cache.needs_journal() {
+                self.read_along(None, &stop).await;
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(STAND_IN_EVERY)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the journal until stopped or not needed any more.
+    async fn read_along(
+        &self,
+        mut own: Option<&mut mpsc::UnboundedReceiver<Vec<i64>>>,
+        stop: &CancellationToken,
+    ) {
         let mut seen: Option<Snapshot> = None;
         let mut written = HashMap::new();
-        let mut hearing = None;
+        let mut hearing: Option<Hearing<'_>> = None;
         let mut lost = false;
-        loop {
+        while !hearing.as_ref().is_some_and(Hearing::is_over) {
             let asked = Instant::now();
             let read = self.db.journal(async |db| JournalRow::list_since(db, seen.as_ref()).await).await;
             self.db.note_reachable(read.is_ok());
@@ -155,23 +178,25 @@ impl Journal {
                 Ok((present, _)) if seen.as_ref().is_some_and(|seen| present.horizon() < seen.horizon()) => {
                     // Another server, or this one restored from a backup: what was read says nothing about it.
                     log::warn!(horizon = present.horizon(); "the journal has gone back; starting anew");
-                    (seen, hearing) = (None, None);
+                    hearing.take().inspect(Hearing::give_up);
+                    seen = None;
                     continue;
                 }
                 Ok((present, rows)) => {
-                    while let Ok(ids) = own.try_recv() {
+                    while let Some(ids) = own.as_mut().and_then(|own| own.try_recv().ok()) {
                         written.extend(ids.into_iter().map(|id| (id, asked)));
                     }
                     let news = rows.iter().filter(|row| !written.contains_key(&row.id));
                     let changes: Vec<_> = news.flat_map(|row| row.changes.clone()).collect();
                     written.retain(|_, heard| heard.elapsed() < OWN);
-                    seen = Some(present);
                     // Begun after the first reading: what is loaded from now on has seen all that came before it.
-                    let hearing = hearing.get_or_insert_with(|| self.cache.trust_journal());
+                    hearing = hearing.or_else(|| self.cache.trust_journal());
+                    let Some(hearing) = &hearing else { return };
                     if !changes.is_empty() {
                         hearing.heard(&tags_of_all(&changes));
                     }
-                    hearing.caught_up(asked);
+                    hearing.caught_up(asked, u64::try_from(present.horizon()).unwrap_or_default());
+                    seen = Some(present);
                     lost = false;
                 }
                 Err(err) if !lost => {
@@ -202,20 +227,26 @@ impl Journal {
 }
 
 /// Announces through a connection that is not in use yet what could not be announced before, whoever has claimed it.
+/// Returns the position below which everything was announced by then.
 ///
 /// # Errors
 /// When the database does not answer, or Redis does not confirm.
-pub async fn relay_before_use(db: &Db, link: &Link) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let rows = db.journal(async |db| JournalRow::list_due(db, 0, CLAIM).await).await?;
+pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    // The horizon first: whatever is below it is seen by the reading that follows.
+    let due = db.journal(async |db| {
+        let horizon = JournalRow::horizon(db).await?;
+        Ok((horizon, JournalRow::list_due(db, 0, CLAIM).await?))
+    });
+    let (horizon, rows) = due.await?;
     if rows.is_empty() {
-        return Ok(());
+        return Ok(horizon);
     }
     // There may be more than are named here: then everything is announced. The relay marks the rest.
     let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
     let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
     link.announce(&tags).await?;
     db.journal(async |db| JournalRow::mark(db, &ids(&rows)).await).await?;
-    Ok(())
+    Ok(horizon)
 }
 
 fn tags_of_rows(rows: &[JournalRow]) -> Vec<Tag> {

@@ -13,15 +13,17 @@ pub mod users;
 pub mod view;
 pub mod workspaces;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use diesel::QueryResult;
 
 use crate::{
-    cache::{Cache, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Times, Token},
-    config::CacheConfig,
+    cache::{Cache, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Token},
+    config::policies::Policies,
     db::{Db, DbError, Reader},
 };
+
+pub use crate::config::policies::Kind;
 
 /// A read that is cached.
 pub trait CachedQuery: Send + Sync + 'static {
@@ -45,62 +47,21 @@ pub trait CachedQuery: Send + Sync + 'static {
     ) -> impl Future<Output = QueryResult<Option<Self::Value>>> + Send;
 }
 
-/// Kinds of cached data, as the settings `CACHE_TTL_…` know them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Workspaces.
-    Workspace,
-    /// Member lists, memberships.
-    Members,
-    /// Documents, lists of them, their versions.
-    Document,
-    /// Profiles, sign-in states.
-    User,
-    /// Channels, who reads them, pages of their messages.
-    Messages,
-    /// Search results.
-    Search,
-}
-
-/// How long it is remembered that there is nothing.
-const ABSENT: Duration = Duration::from_secs(30);
-
 /// Runs cached queries.
 #[derive(Clone)]
 pub struct Queries {
     cache: Arc<Cache>,
     db: Db,
-    workspace: Arc<Policy>,
-    members: Arc<Policy>,
-    document: Arc<Policy>,
-    user: Arc<Policy>,
-    messages: Arc<Policy>,
-    search: Arc<Policy>,
+    /// In the order of [`Kind`].
+    policies: Arc<[Arc<Policy>]>,
 }
 
 impl Queries {
     /// Queries over a cache and a database.
     #[must_use]
-    pub fn new(cache: &Arc<Cache>, db: &Db, config: &CacheConfig) -> Self {
-        let times = |l2, ends_by_time| Times {
-            l1: config.l1_ttl.min(l2),
-            l2,
-            absent: ABSENT,
-            // What nothing invalidates may not be kept beyond its time.
-            fail_safe: if ends_by_time { Duration::ZERO } else { config.failsafe },
-            ends_by_time,
-        };
-        let policy = |kind, l2| cache.policy(kind, times(l2, false));
-        Self {
-            workspace: policy("workspace", config.ttl.workspace),
-            members: policy("members", config.ttl.members),
-            document: policy("document", config.ttl.document),
-            user: policy("user", config.ttl.user),
-            messages: policy("messages", config.ttl.messages),
-            search: cache.policy("search", times(config.ttl.search, true)),
-            cache: Arc::clone(cache),
-            db: db.clone(),
-        }
+    pub fn new(cache: &Arc<Cache>, db: &Db, policies: &Policies) -> Self {
+        let policies = policies.iter().map(|(_, name, options)| cache.policy(name, *options)).collect();
+        Self { cache: Arc::clone(cache), db: db.clone(), policies }
     }
 
     /// Runs a query through the cache. With a token, the answer is no older than the token's write.
@@ -125,15 +86,9 @@ impl Queries {
         self.cache.read(self.policy(Q::KIND), question, || query.tags(), load).await
     }
 
-    const fn policy(&self, kind: Kind) -> &Arc<Policy> {
-        match kind {
-            Kind::Workspace => &self.workspace,
-            Kind::Members => &self.members,
-            Kind::Document => &self.document,
-            Kind::User => &self.user,
-            Kind::Messages => &self.messages,
-            Kind::Search => &self.search,
-        }
+    #[expect(clippy::indexing_slicing, reason = "there is a policy for each kind")]
+    fn policy(&self, kind: Kind) -> &Arc<Policy> {
+        &self.policies[kind as usize]
     }
 }
 

@@ -32,6 +32,12 @@ impl Redis {
         Ok(Self { client, timeout })
     }
 
+    /// How long a call may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// A connection for commands that many callers share. To be called on the main runtime.
     ///
     /// # Errors

@@ -5,8 +5,8 @@
 //! cannot read) ends the session: trust is lost, and a new session begins with nothing. A message carries no
 //! values, so one that is late or comes twice does no harm.
 //!
-//! Without Redis: whoever hears changes by other means begins a generation with [`Cache::trust_alone`] or
-//! [`Cache::trust_journal`].
+//! Without Redis, or while it is away: whoever hears changes by other means begins a generation with
+//! [`Cache::trust_alone`] or [`Cache::trust_journal`].
 
 use std::{
     pin::pin,
@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Cache,
-    entry::FORMAT,
-    generation::{Generation, Heard, Source},
+    envelope::FORMAT,
+    generation::{Beginning, Generation, Heard, Source},
     key::Tag,
     l2::{Link, LinkError},
 };
@@ -38,9 +38,10 @@ const CATCH_UP: Duration = Duration::from_millis(150);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
-/// What has to be done on a new connection before L2 is used: announcing what could not be announced before.
+/// What has to be done on a new connection before L2 is used: announcing what could not be announced before. Returns the
+/// position in the journal below which everything was announced by then, by whomever.
 pub type BeforeUse = Box<
-    dyn Fn(Arc<Link>) -> BoxFuture<'static, Result<(), Box<dyn std::error::Error + Send + Sync>>>
+    dyn Fn(Arc<Link>) -> BoxFuture<'static, Result<u64, Box<dyn std::error::Error + Send + Sync>>>
         + Send
         + Sync,
 >;
@@ -107,8 +108,11 @@ impl Bus {
             let begun = Instant::now();
             let Some(lost) = stop.run_until_cancelled(self.session()).await else { return };
             let generation = self.cache.trust.generation();
-            let had_trust = !matches!(generation.source, Source::Untrusted);
-            self.cache.distrust(&generation, lost.cause());
+            // What stands in for this bus is not affected.
+            let had_trust = matches!(generation.source, Source::Shared(_));
+            if had_trust {
+                self.cache.distrust(&generation, lost.cause());
+            }
             // Once per outage.
             let level = if had_trust || first { log::Level::Warn } else { log::Level::Debug };
             first = false;
@@ -136,7 +140,8 @@ impl Bus {
         let pubsub = self.redis.listen(&self.cache.names.channel()).await?;
         let mut messages = pin!(pubsub.into_on_message());
         let link = Arc::new(Link::open(&self.redis, &self.cache.names, &self.cache.instance).await?);
-        (self.before_use)(Arc::clone(&link)).await.map_err(Lost::BeforeUse)?;
+        link.probe().await?;
+        let horizon = (self.before_use)(Arc::clone(&link)).await.map_err(Lost::BeforeUse)?;
         let known_epoch = self.known_epoch.load(Ordering::Acquire);
         if known_epoch != 0 && known_epoch != link.epoch() {
             // While this process was talking to the former Redis, others may have filled this one with what it knew no
@@ -144,7 +149,7 @@ impl Bus {
             link.announce(&[Tag::all()]).await?;
         }
         self.known_epoch.store(link.epoch(), Ordering::Release);
-        let (generation, applied) = self.begin(&link).await?;
+        let (generation, applied) = self.begin(&link, horizon).await?;
         log::info!("cache.epoch":% = format_args!("{:016x}", link.epoch()), sequence = applied; "cache bus connected");
 
         let mut poll = pin!(poll_after(Duration::ZERO, &link, &generation).fuse());
@@ -184,12 +189,13 @@ impl Bus {
     }
 
     /// Begins a generation, with a lease, once nothing of this process is left unannounced. Returns its sequence too.
-    async fn begin(&self, link: &Arc<Link>) -> Result<(Arc<Generation>, u64), Lost> {
+    async fn begin(&self, link: &Arc<Link>, horizon: u64) -> Result<(Arc<Generation>, u64), Lost> {
         let trust = &self.cache.trust;
         loop {
             let asked = Instant::now();
             let applied = link.poll().await?;
-            match trust.begin(Source::Shared(Arc::clone(link)), link.epoch(), applied) {
+            let source = Source::Shared(Arc::clone(link));
+            match trust.begin(Beginning { source, epoch: link.epoch(), applied, horizon }) {
                 Ok(generation) => {
                     trust.renew_lease(&generation, asked);
                     return Ok((generation, applied));
@@ -210,7 +216,9 @@ impl Bus {
         if message.epoch != generation.epoch {
             return Err(Lost::Gap);
         }
-        if message.origin != self.cache.instance {
+        if message.origin == self.cache.instance {
+            self.cache.stats.bus_lag.heard(message.sequence);
+        } else {
             self.cache.stats.invalidated("bus", message.tags.len());
         }
         let heard = generation.hear(message.sequence, &message.tags);
@@ -269,19 +277,25 @@ impl<'a> Message<'a> {
 impl Cache {
     /// Begins a generation for a process that is alone with its database: it hears of every change by making it.
     pub fn trust_alone(&self) {
-        if let Ok(generation) = self.trust.begin(Source::Local, self.local_epoch, 0) {
+        let beginning = Beginning { source: Source::Local, epoch: self.local_epoch, applied: 0, horizon: 0 };
+        if let Ok(generation) = self.trust.begin(beginning) {
             self.trust.renew_lease_for_ever(&generation);
         }
     }
 
-    /// Begins a generation that hears by reading a journal. Without a lease until [`Hearing::caught_up`].
-    ///
-    /// # Panics
-    /// Never: only a shared generation can be kept from beginning.
-    #[expect(clippy::expect_used, reason = "only a shared generation can be kept from beginning")]
-    pub fn trust_journal(&self) -> Hearing<'_> {
-        let generation = self.trust.begin(Source::Local, self.local_epoch, 0);
-        Hearing { cache: self, generation: generation.expect("a local generation") }
+    /// Whether reading the journal would be of use: nothing else tells what is invalidated.
+    #[must_use]
+    pub fn needs_journal(&self) -> bool {
+        matches!(self.trust.generation().source, Source::Untrusted)
+    }
+
+    /// Begins a generation that hears by reading the journal. Without a lease until [`Hearing::caught_up`]. `None`: there
+    /// is something better.
+    pub fn trust_journal(&self) -> Option<Hearing<'_>> {
+        let beginning =
+            Beginning { source: Source::Journal, epoch: self.local_epoch, applied: 0, horizon: 0 };
+        let generation = self.trust.stand_in(beginning)?;
+        Some(Hearing { cache: self, generation })
     }
 }
 
@@ -300,8 +314,20 @@ impl Hearing<'_> {
         self.cache.invalidated.notify_one();
     }
 
-    /// Every change that was visible at `asked` has been heard.
-    pub fn caught_up(&self, asked: Instant) {
+    /// Every change that was visible at `asked` has been heard; these are at least all below `horizon`.
+    pub fn caught_up(&self, asked: Instant, horizon: u64) {
+        self.generation.read_up_to(horizon);
         self.cache.trust.renew_lease(&self.generation, asked);
+    }
+
+    /// What was heard says nothing about what is there now.
+    pub fn give_up(&self) {
+        self.cache.distrust(&self.generation, "journal");
+    }
+
+    /// Something better has begun.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cache.trust.generation().number() != self.generation.number()
     }
 }

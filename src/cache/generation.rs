@@ -69,10 +69,29 @@ impl Stamp {
 pub enum Source {
     /// Redis: one sequence for all instances.
     Shared(Arc<Link>),
-    /// This process alone writes, or reads the journal of those who do.
+    /// This process alone writes.
     Local,
+    /// The journal, which every instance reads: there is no Redis, or none at present.
+    Journal,
     /// Nothing can be trusted at present; values are loaded and not kept.
     Untrusted,
+}
+
+/// With what a generation begins.
+pub struct Beginning {
+    /// Where its sequences come from.
+    pub source: Source,
+    /// The epoch of the sequence; 0 for none.
+    pub epoch: u64,
+    /// Where the sequence stands.
+    pub applied: u64,
+    /// Everything that the journal has below this position came before; 0: nothing is known of it.
+    pub horizon: u64,
+}
+
+impl Beginning {
+    /// Of distrust.
+    pub(super) const UNTRUSTED: Self = Self { source: Source::Untrusted, epoch: 0, applied: 0, horizon: 0 };
 }
 
 /// One period of unbroken hearing.
@@ -84,6 +103,8 @@ pub struct Generation {
     pub epoch: u64,
     /// Every invalidation up to this one has been applied.
     applied: AtomicU64,
+    /// Everything that the journal has below this position was heard, or came before this generation.
+    horizon: AtomicU64,
     tags: Registry,
     recent: Mutex<VecDeque<(u64, Arc<TagState>)>>,
     /// The highest sequence that has been dropped from `recent`.
@@ -101,11 +122,13 @@ pub enum Heard {
 }
 
 impl Generation {
-    pub(super) fn new(number: u64, source: Source, epoch: u64, applied: u64) -> Self {
+    pub(super) fn new(number: u64, beginning: Beginning) -> Self {
+        let Beginning { source, epoch, applied, horizon } = beginning;
         let tags = Registry::default();
         let all = tags.state(&Tag::all());
         let (recent, floor) = (Mutex::default(), AtomicU64::new(applied));
-        Self { number, source, epoch, applied: AtomicU64::new(applied), tags, recent, floor, all }
+        let (applied, horizon) = (AtomicU64::new(applied), AtomicU64::new(horizon));
+        Self { number, source, epoch, applied, horizon, tags, recent, floor, all }
     }
 
     /// Changes with each loss of trust.
@@ -172,8 +195,17 @@ impl Generation {
         self.applied.store(sequence, Ordering::Release);
     }
 
+    /// Everything that the journal has below this position was heard.
+    pub fn read_up_to(&self, horizon: u64) {
+        self.horizon.fetch_max(horizon, Ordering::AcqRel);
+    }
+
     /// What must be passed over so that nothing older than the token's write is served.
     pub fn required_by(&self, token: &Token) -> Required {
+        if let Some(position) = token.position() {
+            let heard = position < self.horizon.load(Ordering::Acquire);
+            return if heard { Required::Nothing } else { Required::Load };
+        }
         match &self.source {
             Source::Shared(_) if token.epoch() == self.epoch => {
                 if token.sequence() <= self.applied() {
@@ -182,8 +214,8 @@ impl Generation {
                     Required::L2
                 }
             }
-            // A local generation hears of its own writes before they are acknowledged.
-            Source::Local if token.epoch() == self.epoch => Required::Nothing,
+            // The process hears of its own writes before they are acknowledged.
+            Source::Local | Source::Journal if token.epoch() == self.epoch => Required::Nothing,
             _ => Required::Load,
         }
     }

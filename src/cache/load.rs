@@ -1,38 +1,32 @@
 //! One load: L2, PostgreSQL, and the filling of both tiers.
 //!
 //! Order matters and is kept here: interest in the tags is taken first, then the sequence is read, then the load
-//! begins, and what it brings is stamped with that sequence. See [`super::generation`] for why.
+//! begins, and what it brings is stamped with that sequence. See [`super::generation`] for why. Whoever waits is given
+//! an answer as soon as there is one; a load that has begun goes on behind it, with the stamp that it began with.
 
 use std::{
     error::Error,
+    pin::pin,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
     Cache, LoadError, Loaded,
-    entry::{Entry, Envelope, Stored},
+    entry::{Entry, Stored},
     flight::{Landing, Leader},
-    generation::{Generation, Interest, Required, Source, Stamp},
+    generation::{Generation, Interest, Required, Source},
     key::{Key, Tag},
-    l1::L1,
-    l2::{L2Read, Left, Link, Lock},
+    l2::{L2Read, Left, Link, Lock, Wanted},
     policy::Policy,
     status::{Status, TierStatus},
     trust::Verdict,
 };
 
-/// Longest that a load may take.
-pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest that a load may take while there is something else to serve.
-const SOFT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long something else is served before it is tried to load again.
-const RETRY: Duration = Duration::from_secs(1);
-/// Larger values are served and not stored.
-const MAX_VALUE_BYTES: usize = 1024 * 1024;
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// How long to leave a load to another instance; its lock lasts no longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// First pause before looking again for what another instance loads; doubled up to the longest.
@@ -52,12 +46,24 @@ pub(super) struct Trip {
     pub(super) status: Status,
 }
 
+/// What is known before a load begins.
+pub(super) struct Plan<'a> {
+    pub(super) interest: Interest,
+    /// The sequence as of which the load begins.
+    pub(super) as_of: u64,
+    /// Where L2 is filled, if it can be.
+    pub(super) link: Option<&'a Link>,
+    /// What could serve instead, though its time is up.
+    pub(super) instead: Option<Arc<Entry>>,
+}
+
 /// What L2 left to do.
-enum AfterL2<'a> {
-    /// It had the value.
-    Found(Entry),
-    /// Load, as of this sequence, and fill L2 through the link, if there is one.
-    Load { interest: Interest, as_of: u64, link: Option<&'a Arc<Link>>, expired: Option<Entry> },
+pub(super) enum AfterL2<'a> {
+    /// It had the value, which is perhaps to be renewed.
+    Found(Entry, Option<Plan<'a>>),
+    Load(Plan<'a>),
+    /// Another instance loads it.
+    Wait,
 }
 
 impl Trip {
@@ -67,238 +73,234 @@ impl Trip {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let landing = self.obtain(interest, load).await;
-        leader.land(landing);
-    }
-
-    async fn obtain<T, F, L>(&mut self, interest: Interest, load: F) -> Landing
-    where
-        T: Stored,
-        F: FnOnce() -> L + Send,
-        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
-    {
         // Unique, so that of two loads of one key neither takes the other's lock for its own.
         let owner = Uuid::new_v4().simple().to_string();
         let generation = Arc::clone(&self.generation);
-        let (interest, as_of, link, expired) = match self.look_in_l2::<T>(&generation, interest, &owner).await
-        {
-            AfterL2::Found(entry) => return Ok((self.keep(entry), self.status)),
-            AfterL2::Load { interest, as_of, link, expired } => (interest, as_of, link, expired),
+        match self.look_in_l2::<T>(&generation, interest, &owner).await {
+            Ok((entry, renewal)) => {
+                leader.land(Ok((self.keep(entry), self.status)));
+                if let Some(plan) = renewal {
+                    self.policy.stats.refreshed_l2.inc();
+                    self.load_and_fill(plan, &owner, load(), None).await;
+                }
+            }
+            Err(plan) => self.load_and_fill(plan, &owner, load(), Some(leader)).await,
+        }
+    }
+
+    /// Loads, fills both tiers, and tells those who wait, if there are any.
+    async fn load_and_fill<T, L>(mut self, plan: Plan<'_>, owner: &str, load: L, mut waiting: Option<Leader>)
+    where
+        T: Stored,
+        L: Future<Output = Result<Loaded<T>, BoxError>>,
+    {
+        let Plan { interest, as_of, link, instead } = plan;
+        let instead = waiting.as_ref().and_then(|_| instead.or_else(|| self.held_here()));
+        let policy = Arc::clone(&self.policy);
+        let mut loading = pin!(timed(&policy, load));
+        let outcome = match &instead {
+            None => loading.await,
+            Some(instead) => match tokio::time::timeout(policy.options.soft, &mut loading).await {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => {
+                    // Kept until the load has ended, so that meanwhile nobody begins another.
+                    let until = Instant::now() + policy.options.hard.saturating_sub(policy.options.soft);
+                    if let Some(landing) = self.fall_back(instead, until) {
+                        policy.stats.soft_timeouts.inc();
+                        land(&mut waiting, Ok(landing));
+                    }
+                    loading.await
+                }
+            },
         };
-        let instead = self.instead(expired);
-        let patience = if instead.is_some() { SOFT_TIMEOUT } else { LOAD_TIMEOUT };
-        let loaded = match timed(&self.policy, patience, load()).await {
-            Ok(loaded) => loaded,
+        match outcome {
+            Ok(loaded) => {
+                let l2_life = policy.l2_life(loaded.value.is_none());
+                if let Some(link) = link {
+                    self.fill_l2(link, &loaded, as_of, l2_life, owner).await;
+                }
+                let stamp = self.generation.stamp(interest, &loaded.tags, as_of);
+                let entry = self.entry(loaded.value, stamp, l2_life);
+                let entry = self.keep(entry);
+                land(&mut waiting, Ok((entry, self.status)));
+            }
             Err(err) => {
                 if let Some(link) = link {
                     // At worst others wait until the lock's time is up.
-                    let _ = link.unlock(&self.key, &owner).await;
+                    let _ = link.unlock(&self.key, owner).await;
                 }
-                return match instead.filter(|_| err.is_source_away()) {
-                    Some(instead) => self.fall_back(instead).ok_or(err),
-                    None => Err(err),
-                };
+                let instead = instead.filter(|_| err.is_source_away());
+                let landing = instead.and_then(|instead| self.fall_back(&instead, Instant::now() + RETRY));
+                land(&mut waiting, landing.ok_or(err));
             }
-        };
-        let l2_life = self.policy.l2_life(loaded.value.is_none());
-        if let Some(link) = link {
-            self.fill_l2(link, &loaded, as_of, l2_life, &owner).await;
         }
-        let stamp = generation.stamp(interest, &loaded.tags, as_of);
-        let entry = self.entry(loaded.value, stamp, l2_life);
-        Ok((self.keep(entry), self.status))
     }
 
+    /// An entry of L2, which is perhaps to be renewed, or what is to be loaded.
     async fn look_in_l2<'g, T: Stored>(
         &mut self,
         generation: &'g Generation,
         interest: Interest,
         owner: &str,
-    ) -> AfterL2<'g> {
+    ) -> Result<(Entry, Option<Plan<'g>>), Plan<'g>> {
         // Every invalidation up to here was applied before the interest was taken or is remembered by it.
         let as_of = generation.applied();
-        let link = match &generation.source {
-            Source::Shared(link) if self.cache.uses_l2 => link,
-            Source::Untrusted if self.cache.uses_l2 => {
-                self.status.l2 = TierStatus::Unavailable;
-                return AfterL2::Load { interest, as_of, link: None, expired: None };
-            }
-            _ => return AfterL2::Load { interest, as_of, link: None, expired: None },
+        let Some(link) = self.l2_of(generation) else {
+            return Err(Plan { interest, as_of, link: None, instead: None });
         };
         let mut asks_for_lock = (self.required != Required::Load).then_some(owner);
         let patience_ends = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
-            match link.read(&self.key, &self.tags, asks_for_lock, self.policy.fail_safe()).await {
-                Ok(L2Read::Hit { sequence, ttl, envelope }) if self.required != Required::Load => {
-                    self.status.l2 = TierStatus::Hit(ttl);
-                    if let Some(entry) =
-                        self.decode::<T>(generation, interest.clone(), sequence, ttl, &envelope)
-                    {
-                        return AfterL2::Found(entry);
-                    }
-                    self.policy.stats.undecodable.inc();
-                    self.status.l2 = TierStatus::Miss;
-                    return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired: None };
-                }
-                Ok(L2Read::Hit { sequence, .. }) => {
-                    self.status.l2 = TierStatus::Request;
-                    return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired: None };
-                }
-                Ok(L2Read::Miss { sequence, left, lock }) => {
-                    let stale = matches!(left, Left::Stale);
-                    self.status.l2 = if stale { TierStatus::Stale } else { TierStatus::Miss };
-                    if lock != Lock::HeldByAnother {
-                        let expired = match left {
-                            Left::Expired { envelope, kept } if self.required != Required::Load => self
-                                .decode_expired::<T>(generation, interest.clone(), sequence, kept, &envelope),
-                            _ => None,
-                        };
-                        return AfterL2::Load { interest, as_of: sequence, link: Some(link), expired };
-                    }
-                    if Instant::now() >= patience_ends {
-                        // Once more, for what there is instead.
-                        asks_for_lock = None;
-                        continue;
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
+            let answer = link.read(&self.wanted(), asks_for_lock).await;
+            let answer = match answer {
+                Ok(answer) => answer,
                 Err(err) => {
                     log::warn!("cache.key":% = self.key, "error.chain":% = crate::telemetry::Chain(&err);
                         "L2 read failed; loading from PostgreSQL");
                     self.status.l2 = TierStatus::Unavailable;
-                    return AfterL2::Load { interest, as_of, link: None, expired: None };
+                    return Err(Plan { interest, as_of, link: None, instead: None });
                 }
+            };
+            match self.interpret::<T>(generation, link, &interest, answer) {
+                AfterL2::Wait if Instant::now() >= patience_ends => {
+                    // Once more, for what there is instead.
+                    asks_for_lock = None;
+                }
+                AfterL2::Wait => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                AfterL2::Found(entry, renewal) => return Ok((entry, renewal)),
+                AfterL2::Load(plan) => return Err(plan),
             }
         }
     }
 
-    /// What could serve if nothing can be loaded: what L2 has just vouched for, or what this process holds itself.
-    fn instead(&self, expired: Option<Entry>) -> Option<Entry> {
-        let here = || {
-            let l1 = self.cache.l1.as_ref().filter(|_| self.required == Required::Nothing)?;
-            Some(l1.get(&self.key)?.prolonged(Instant::now() + RETRY))
-        };
-        expired.or_else(here).filter(|_| !self.policy.fail_safe().is_zero())
+    /// The link to L2, if that can be used.
+    pub(super) fn l2_of<'g>(&mut self, generation: &'g Generation) -> Option<&'g Link> {
+        match &generation.source {
+            _ if !self.cache.uses_l2 => None,
+            Source::Shared(link) => Some(link),
+            Source::Local => None,
+            Source::Journal | Source::Untrusted => {
+                self.status.l2 = TierStatus::Unavailable;
+                None
+            }
+        }
     }
 
-    /// Serves what there is, and for a moment does not try again. Never what was invalidated meanwhile, or what nothing
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            key: &self.key,
+            tags: &self.tags,
+            fail_safe: self.policy.options.fail_safe,
+            refresh_below: self.policy.refresh_below(),
+        }
+    }
+
+    /// What an answer of L2 means for this load.
+    pub(super) fn interpret<'g, T: Stored>(
+        &mut self,
+        generation: &Generation,
+        link: &'g Link,
+        interest: &Interest,
+        answer: L2Read,
+    ) -> AfterL2<'g> {
+        let plan = |as_of, instead: Option<Entry>| Plan {
+            interest: interest.clone(),
+            as_of,
+            link: Some(link),
+            instead: instead.map(Arc::new),
+        };
+        match answer {
+            L2Read::Hit { sequence, .. } if self.required == Required::Load => {
+                self.status.l2 = TierStatus::Request;
+                AfterL2::Load(plan(sequence, None))
+            }
+            L2Read::Hit { sequence, ttl, envelope, lock } => {
+                self.status.l2 = TierStatus::Hit(ttl);
+                match self.decode::<T>(generation, interest.clone(), sequence, ttl, &envelope) {
+                    Some(entry) => {
+                        let renewal = (lock == Lock::Acquired).then(|| plan(sequence, None));
+                        AfterL2::Found(entry, renewal)
+                    }
+                    None => {
+                        self.policy.stats.undecodable.inc();
+                        self.status.l2 = TierStatus::Miss;
+                        AfterL2::Load(plan(sequence, None))
+                    }
+                }
+            }
+            L2Read::Miss { lock: Lock::HeldByAnother, left, .. } => {
+                self.missed(&left);
+                AfterL2::Wait
+            }
+            L2Read::Miss { sequence, left, .. } => {
+                self.missed(&left);
+                let instead = match left {
+                    Left::Expired { envelope, kept } if self.required != Required::Load => {
+                        self.decode_expired::<T>(generation, interest.clone(), sequence, kept, &envelope)
+                    }
+                    _ => None,
+                };
+                AfterL2::Load(plan(sequence, instead))
+            }
+        }
+    }
+
+    fn missed(&mut self, left: &Left) {
+        let stale = matches!(left, Left::Stale);
+        self.status.l2 = if stale { TierStatus::Stale } else { TierStatus::Miss };
+    }
+
+    /// What this process holds itself, for want of anything newer.
+    pub(super) fn held_here(&self) -> Option<Arc<Entry>> {
+        self.cache.l1.as_ref().filter(|_| self.required == Required::Nothing)?.get(&self.key)
+    }
+
+    /// Serves what there is, and until then does not try again. Never what was invalidated meanwhile, or what nothing
     /// vouches for.
-    fn fall_back(&mut self, instead: Entry) -> Option<(Arc<Entry>, Status)> {
+    pub(super) fn fall_back(&mut self, instead: &Arc<Entry>, until: Instant) -> Option<(Arc<Entry>, Status)> {
         let fresh =
             instead.stamp.as_ref().is_some_and(|stamp| self.cache.trust.judge(stamp) == Verdict::Fresh);
-        let overdue = instead.overdue_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if !fresh || Instant::now() >= instead.usable_until {
+        let now = Instant::now();
+        if !fresh || now >= instead.usable_until || self.policy.options.fail_safe.is_zero() {
             return None;
         }
-        let tier = TierStatus::FailSafe(overdue);
+        // It was to be renewed ahead of its end, and can serve until then.
+        let left = instead.expires_at.saturating_duration_since(now);
+        let in_time = !left.is_zero() && instead.overdue_since.is_none();
+        let entry = if in_time { Arc::clone(instead) } else { self.keep(instead.prolonged(until)) };
+        let tier = match entry.overdue_since {
+            Some(since) => TierStatus::FailSafe(since.elapsed()),
+            None => TierStatus::Hit(left),
+        };
         if self.status.l2 == TierStatus::Unused {
             self.status.l1 = tier;
         } else {
             self.status.l2 = tier;
         }
-        Some((self.keep(instead), self.status))
-    }
-
-    /// An entry of L2 whose time is up, to serve for a moment.
-    fn decode_expired<T: Stored>(
-        &self,
-        generation: &Generation,
-        interest: Interest,
-        sequence: u64,
-        kept: Duration,
-        envelope: &Bytes,
-    ) -> Option<Entry> {
-        let now = Instant::now();
-        let mut entry = self.decode::<T>(generation, interest, sequence, Duration::ZERO, envelope)?;
-        entry.usable_until = now + kept;
-        entry.expires_at = now.checked_sub(self.policy.fail_safe().saturating_sub(kept))?;
-        Some(entry.prolonged(now + RETRY))
-    }
-
-    fn decode<T: Stored>(
-        &self,
-        generation: &Generation,
-        interest: Interest,
-        sequence: u64,
-        ttl: Duration,
-        envelope: &Bytes,
-    ) -> Option<Entry> {
-        let envelope = Envelope::read(envelope)?;
-        let value = match envelope.payload {
-            Some(payload) => Some(T::decode(payload)?),
-            None => None,
-        };
-        let learned: Vec<_> = envelope.tags.into_iter().filter(|tag| !self.tags.contains(tag)).collect();
-        // Redis has just vouched for it as of `sequence`, whatever the time of its load.
-        let stamp = generation.stamp(interest, &learned, sequence);
-        Some(self.entry(value, stamp, ttl))
-    }
-
-    async fn fill_l2<T: Stored>(
-        &mut self,
-        link: &Link,
-        loaded: &Loaded<T>,
-        as_of: u64,
-        life: Duration,
-        owner: &str,
-    ) {
-        let payload = match &loaded.value {
-            None => Some(None),
-            Some(value) => {
-                value.encode().filter(|payload| payload.len() <= MAX_VALUE_BYTES).map(Bytes::from).map(Some)
-            }
-        };
-        let outcome = match payload {
-            Some(payload) => {
-                let mut tags = vec![Tag::all()];
-                tags.extend(self.tags.iter().chain(&loaded.tags).cloned());
-                let epoch = link.epoch();
-                let envelope = Envelope { epoch, as_of, created_ms: unix_milliseconds(), tags, payload };
-                link.fill(&self.key, &envelope, (life, self.policy.fail_safe()), owner).await
-            }
-            None => link.unlock(&self.key, owner).await.map(|()| false),
-        };
-        match outcome {
-            Ok(stored) => self.status.stored_l2 = stored,
-            Err(err) => {
-                log::warn!("cache.key":% = self.key, "error.chain":% = crate::telemetry::Chain(&err);
-                    "L2 was not filled");
-            }
-        }
-    }
-
-    fn entry<T: Stored>(&self, value: Option<T>, stamp: Option<Stamp>, l2_left: Duration) -> Entry {
-        let life = self.policy.l1_life(value.is_none(), l2_left);
-        let expires_at = Instant::now() + life;
-        Entry::new(value, stamp, expires_at, expires_at + self.policy.fail_safe())
-    }
-
-    /// Puts the entry into L1 if anything could vouch for it there.
-    fn keep(&mut self, entry: Entry) -> Arc<Entry> {
-        let entry = Arc::new(entry);
-        let trusted = !matches!(self.generation.source, Source::Untrusted);
-        let current = entry.stamp.as_ref().is_some_and(|stamp| self.cache.trust.is_current(stamp));
-        let small = usize::try_from(entry.bytes).is_ok_and(|bytes| bytes <= MAX_VALUE_BYTES);
-        if let (true, true, true, Some(l1)) = (trusted, current, small, &self.cache.l1) {
-            L1::put(l1, self.key, Arc::clone(&entry));
-            self.status.stored_l1 = true;
-        }
-        entry
+        Some((entry, self.status))
     }
 }
 
+fn land(waiting: &mut Option<Leader>, landing: Landing) {
+    if let Some(leader) = waiting.take() {
+        leader.land(landing);
+    }
+}
+
+/// Runs a load for no longer than it may take, and counts it.
 pub(super) async fn timed<T>(
     policy: &Policy,
-    limit: Duration,
-    load: impl Future<Output = Result<Loaded<T>, BoxError>>,
-) -> Result<Loaded<T>, LoadError> {
+    load: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, LoadError> {
     let started = Instant::now();
-    let outcome = match tokio::time::timeout(limit, load).await {
+    let outcome = match tokio::time::timeout(policy.options.hard, load).await {
         Ok(Ok(loaded)) => Ok(loaded),
         Ok(Err(err)) => Err(LoadError::Failed(err.into())),
-        Err(_elapsed) => Err(LoadError::TimedOut),
+        Err(_elapsed) => Err(LoadError::TimedOut(policy.options.hard)),
     };
     match &outcome {
         Ok(_) => policy.stats.loaded.inc(),
@@ -306,9 +308,4 @@ pub(super) async fn timed<T>(
     }
     policy.stats.load_seconds.observe(started.elapsed().as_secs_f64());
     outcome
-}
-
-fn unix_milliseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or_default()
 }

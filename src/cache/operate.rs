@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -23,7 +22,7 @@ use crate::redis::Redis;
 pub struct Report {
     /// Whether L1 may be used at present.
     pub lease: bool,
-    /// Where invalidations come from: `redis`, `process` (or its journal) or `none`.
+    /// Where invalidations come from: `redis`, `journal`, `process` or `none`.
     pub source: &'static str,
     pub epoch: u64,
     /// Every invalidation up to this one was applied here.
@@ -70,6 +69,8 @@ pub struct L2Entry {
     pub as_of: Option<u64>,
     /// When it was stored, in milliseconds since 1970.
     pub created_ms: Option<u64>,
+    /// The instance that stored it.
+    pub origin: Option<String>,
     pub absent: bool,
     /// Its tags and their versions.
     pub tags: Vec<(String, Option<u64>)>,
@@ -86,6 +87,7 @@ impl Cache {
         let source = match generation.source {
             Source::Shared(_) => "redis",
             Source::Local => "process",
+            Source::Journal => "journal",
             Source::Untrusted => "none",
         };
         Report {
@@ -151,8 +153,7 @@ impl Cache {
         let generation = self.trust.generation();
         let l2 = match &generation.source {
             Source::Shared(link) if self.uses_l2 => {
-                let fail_safe = Duration::from_millis(self.fail_safe_ms.load(Ordering::Relaxed));
-                link.peek(key).await?.map(|peeked| judge(peeked, generation.epoch, fail_safe))
+                link.peek(key).await?.map(|peeked| judge(peeked, generation.epoch))
             }
             _ => None,
         };
@@ -234,9 +235,10 @@ fn counts(counter: &prometheus::IntCounterVec) -> Vec<(BTreeMap<String, String>,
 }
 
 /// As `lua/read.lua` does.
-fn judge(peeked: Peeked, present_epoch: u64, fail_safe: Duration) -> L2Entry {
+fn judge(peeked: Peeked, present_epoch: u64) -> L2Entry {
     let Peeked { bytes, left, envelope, versions } = peeked;
-    let left = left.saturating_sub(fail_safe);
+    let kept_ms = envelope.as_ref().map_or(0, |envelope| envelope.kept_ms);
+    let left = left.saturating_sub(Duration::from_millis(kept_ms));
     let (fresh, verdict) = match &envelope {
         None => (false, "it cannot be read".to_owned()),
         Some(envelope) if envelope.epoch != present_epoch => (false, "it is of another epoch".to_owned()),
@@ -261,6 +263,7 @@ fn judge(peeked: Peeked, present_epoch: u64, fail_safe: Duration) -> L2Entry {
         as_of: envelope.as_ref().map(|envelope| envelope.as_of),
         created_ms: envelope.as_ref().map(|envelope| envelope.created_ms),
         absent: envelope.as_ref().is_some_and(|envelope| envelope.payload.is_none()),
+        origin: envelope.map(|envelope| envelope.origin).filter(|origin| !origin.is_empty()),
         tags: versions.into_iter().map(|(tag, version)| (tag.to_string(), version)).collect(),
         verdict,
         fresh,

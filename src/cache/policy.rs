@@ -1,62 +1,89 @@
-//! How long a kind of data is kept.
+//! How long a kind of data is kept, and how it is renewed.
 
 use std::time::Duration;
 
 use super::stats::KindStats;
 
-/// Times to live of one kind of data.
+/// The rules of one kind of data. Times to live bound memory, never staleness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
-    /// In the process. Bounds memory, never staleness.
+pub struct PolicyOptions {
+    /// Time to live in the process.
     pub l1: Duration,
     /// In Redis.
     pub l2: Duration,
     /// In either, of the knowledge that there is nothing.
     pub absent: Duration,
+    /// Percentage of a time to live that chance may take away, so that what was stored together does not end together.
+    pub jitter: u8,
     /// How long entries may serve beyond their time while the database is away.
     pub fail_safe: Duration,
+    /// Percentage of its life after which an entry that is asked for is renewed behind; 100 or more: never.
+    pub refresh_at: u8,
+    /// How long a load may take while there is something older to serve. It then goes on behind.
+    pub soft: Duration,
+    /// How long a load may take at all.
+    pub hard: Duration,
     /// Entries end with their time, whatever is written meanwhile: their tags do not cover all that they show. Whoever has
     /// a token gets past them.
     pub ends_by_time: bool,
 }
 
-/// One kind of data: its times and its numbers.
+impl PolicyOptions {
+    /// What is usual, for data that lives so long.
+    #[must_use]
+    pub const fn new(l1: Duration, l2: Duration) -> Self {
+        Self {
+            l1,
+            l2,
+            absent: Duration::from_secs(30),
+            jitter: 10,
+            fail_safe: Duration::from_secs(60 * 60),
+            refresh_at: 80,
+            soft: Duration::from_secs(1),
+            hard: Duration::from_secs(10),
+            ends_by_time: false,
+        }
+    }
+}
+
+/// One kind of data: its rules and its numbers.
 pub struct Policy {
     /// Name in metrics.
     pub kind: &'static str,
-    times: Times,
+    pub(super) options: PolicyOptions,
     pub(super) stats: KindStats,
 }
 
-/// Part of a time to live that chance may take away, so that what was stored together does not end together.
-const JITTER: f64 = 0.1;
-
 impl Policy {
-    pub(super) const fn new(kind: &'static str, times: Times, stats: KindStats) -> Self {
-        Self { kind, times, stats }
-    }
-
-    /// See [`Times::ends_by_time`].
-    pub(super) const fn ends_by_time(&self) -> bool {
-        self.times.ends_by_time
+    pub(super) const fn new(kind: &'static str, options: PolicyOptions, stats: KindStats) -> Self {
+        Self { kind, options, stats }
     }
 
     /// Life in L1 of something found (or known to be absent); never longer than L2 would keep it.
     pub(super) fn l1_life(&self, absent: bool, l2_left: Duration) -> Duration {
-        let life = if absent { self.times.l1.min(self.times.absent) } else { self.times.l1 };
-        jittered(life).min(l2_left)
+        let PolicyOptions { l1, absent: of_absent, .. } = self.options;
+        self.jittered(if absent { l1.min(of_absent) } else { l1 }).min(l2_left)
     }
 
-    /// See [`Times::fail_safe`].
-    pub(super) const fn fail_safe(&self) -> Duration {
-        self.times.fail_safe
-    }
-
+    /// Life in L2.
     pub(super) fn l2_life(&self, absent: bool) -> Duration {
-        jittered(if absent { self.times.l2.min(self.times.absent) } else { self.times.l2 })
+        let PolicyOptions { l2, absent: of_absent, .. } = self.options;
+        self.jittered(if absent { l2.min(of_absent) } else { l2 })
     }
-}
 
-fn jittered(life: Duration) -> Duration {
-    life.mul_f64(1.0 - JITTER * rand::random::<f64>())
+    /// When something that lives for so long is to be renewed if it is asked for. `None`: never.
+    pub(super) fn refresh_after(&self, life: Duration) -> Option<Duration> {
+        let refresh_at = self.options.refresh_at;
+        (refresh_at < 100).then(|| life * u32::from(refresh_at) / 100)
+    }
+
+    /// What is left of an entry's life in L2 when it is to be renewed; zero: never.
+    pub(super) fn refresh_below(&self) -> Duration {
+        self.refresh_after(self.options.l2).map_or(Duration::ZERO, |after| self.options.l2 - after)
+    }
+
+    fn jittered(&self, life: Duration) -> Duration {
+        let most = f64::from(self.options.jitter.min(100)) / 100.0;
+        life.mul_f64(1.0 - most * rand::random::<f64>())
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     flight::{Boarding, landed},
     generation::{Generation, Required},
     key::{Key, Tag},
-    load::{BoxError, LOAD_TIMEOUT, Trip, timed},
+    load::{BoxError, Trip, timed},
     policy::Policy,
     status::{Status, TierStatus},
     token::Token,
@@ -63,8 +63,11 @@ impl Cache {
     {
         let required = required_by(&self.trust.generation(), policy, question.token);
         let l1 = match self.look_in_l1(&question.key, required) {
-            Ok(read) => {
+            Ok((read, ends_soon)) => {
                 policy.stats.count(&read.status);
+                if ends_soon {
+                    self.renew(policy, question.key, tags(), load);
+                }
                 return Ok(read);
             }
             Err(status) => status,
@@ -78,7 +81,12 @@ impl Cache {
         Ok(read)
     }
 
-    fn look_in_l1<T: Stored>(&self, key: &Key, required: Required) -> Result<Read<T>, TierStatus> {
+    /// What L1 has, and whether the caller is the one to renew it.
+    pub(super) fn look_in_l1<T: Stored>(
+        &self,
+        key: &Key,
+        required: Required,
+    ) -> Result<(Read<T>, bool), TierStatus> {
         let Some(l1) = &self.l1 else { return Err(TierStatus::Unused) };
         if required != Required::Nothing {
             return Err(TierStatus::Request);
@@ -89,17 +97,43 @@ impl Cache {
         let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge(stamp));
         match (verdict, entry.value()) {
             (Verdict::Fresh, Some(value)) => {
-                let left = entry.expires_at.saturating_duration_since(Instant::now());
+                let now = Instant::now();
+                let left = entry.expires_at.saturating_duration_since(now);
                 let status = match entry.overdue_since {
                     _ if left.is_zero() => return Err(TierStatus::Miss),
                     Some(since) => TierStatus::FailSafe(since.elapsed()),
                     None => TierStatus::Hit(left),
                 };
-                Ok(Read { value, status: Status::new(status) })
+                Ok((Read { value, status: Status::new(status) }, entry.claim_refresh(now)))
             }
             (Verdict::Fresh, None) => Err(TierStatus::Miss),
             (Verdict::NoLease, _) => Err(TierStatus::NoLease),
             (Verdict::Outdated, _) => Err(TierStatus::Stale),
+        }
+    }
+
+    /// Renews an entry behind the readers that it still serves: from L2 if another instance has done so, else by a load,
+    /// of which there is one among all instances.
+    fn renew<T, F, L>(self: &Arc<Self>, policy: &Arc<Policy>, key: Key, tags: Vec<Tag>, load: F)
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
+        let generation = self.trust.generation();
+        let interest = generation.interest(&tags);
+        if let Boarding::Lead(leader) = self.flights.board(key, &interest, Required::Nothing, false) {
+            policy.stats.refreshed_l1.inc();
+            let trip = Trip {
+                cache: Arc::clone(self),
+                policy: Arc::clone(policy),
+                key,
+                tags,
+                required: Required::Nothing,
+                generation,
+                status: Status::new(TierStatus::Miss),
+            };
+            self.main.spawn(in_this_request(trip.fly(leader, interest, load)));
         }
     }
 
@@ -109,7 +143,7 @@ impl Cache {
         F: FnOnce() -> L,
         L: Future<Output = Result<Loaded<T>, BoxError>>,
     {
-        let loaded = timed(policy, LOAD_TIMEOUT, load()).await?;
+        let loaded = timed(policy, load()).await?;
         Ok(Read { value: loaded.value.map(Arc::new), status: Status::new(TierStatus::Unused) })
     }
 
@@ -135,7 +169,7 @@ impl Cache {
                 Boarding::Join(flight) => flight,
                 Boarding::Lead(leader) => {
                     // Whoever was loading it may have landed since this reader looked.
-                    if let Ok(read) = self.look_in_l1(&key, required) {
+                    if let Ok((read, _)) = self.look_in_l1(&key, required) {
                         return Ok(read);
                     }
                     let passenger = leader.passenger();
@@ -175,10 +209,10 @@ impl Cache {
     }
 }
 
-fn required_by(generation: &Generation, policy: &Policy, token: Option<&Token>) -> Required {
+pub(super) fn required_by(generation: &Generation, policy: &Policy, token: Option<&Token>) -> Required {
     match token {
         None => Required::Nothing,
-        Some(_) if policy.ends_by_time() => Required::Load,
+        Some(_) if policy.options.ends_by_time => Required::Load,
         Some(token) => generation.required_by(token),
     }
 }

@@ -1,5 +1,11 @@
 //! The cache's numbers, in the process's registry of metrics.
 
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result,
 };
@@ -12,6 +18,13 @@ pub(super) struct Stats {
     loads: IntCounterVec,
     load_seconds: HistogramVec,
     undecodable: IntCounterVec,
+    oversized: IntCounterVec,
+    soft_timeouts: IntCounterVec,
+    refreshes: IntCounterVec,
+    l2_bytes: IntCounterVec,
+    age_seconds: HistogramVec,
+    /// From sending an invalidation to hearing it on the bus.
+    pub(super) bus_lag: BusLag,
     pub(super) invalidations: IntCounterVec,
     /// Loss of trust, by cause.
     pub(super) distrusts: IntCounterVec,
@@ -20,6 +33,8 @@ pub(super) struct Stats {
     pub(super) l1_bytes: IntGauge,
     /// 1 while L1 may be used.
     pub(super) lease: IntGauge,
+    /// 1 while Redis is not asked.
+    pub(super) breaker_open: IntGauge,
 }
 
 /// Numbers of one kind of data, looked up once.
@@ -30,6 +45,65 @@ pub(super) struct KindStats {
     pub(super) load_failed: IntCounter,
     pub(super) load_seconds: Histogram,
     pub(super) undecodable: IntCounter,
+    /// Values that L2 cannot keep.
+    pub(super) oversized: IntCounter,
+    /// Times that something older was served since the load took too long.
+    pub(super) soft_timeouts: IntCounter,
+    /// Entries renewed ahead of their end in L1.
+    pub(super) refreshed_l1: IntCounter,
+    /// In L2.
+    pub(super) refreshed_l2: IntCounter,
+    pub(super) l2_read_bytes: IntCounter,
+    pub(super) l2_written_bytes: IntCounter,
+    /// How old entries of L2 are when they are used.
+    pub(super) age_seconds: Histogram,
+}
+
+/// Measures how long the bus takes, by this process's own messages: no other clock is asked.
+pub(super) struct BusLag {
+    seconds: Histogram,
+    under_way: Mutex<VecDeque<(u64, Instant)>>,
+}
+
+/// Messages waited for at once; more are not measured.
+const UNDER_WAY: usize = 256;
+
+impl BusLag {
+    const fn new(seconds: Histogram) -> Self {
+        Self { seconds, under_way: Mutex::new(VecDeque::new()) }
+    }
+
+    /// The message of this sequence was sent then, and may have come back already.
+    pub(super) fn sent(&self, sequence: u64, at: Instant) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(heard) = take(&mut under_way, sequence) {
+            self.seconds.observe(heard.saturating_duration_since(at).as_secs_f64());
+        } else {
+            under_way.push_back((sequence, at));
+            if under_way.len() > UNDER_WAY {
+                under_way.pop_front();
+            }
+        }
+    }
+
+    /// The message has come back, perhaps before Redis has confirmed it.
+    pub(super) fn heard(&self, sequence: u64) {
+        let now = Instant::now();
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sent) = take(&mut under_way, sequence) {
+            self.seconds.observe(now.saturating_duration_since(sent).as_secs_f64());
+        } else {
+            under_way.push_back((sequence, now));
+            if under_way.len() > UNDER_WAY {
+                under_way.pop_front();
+            }
+        }
+    }
+}
+
+fn take(under_way: &mut VecDeque<(u64, Instant)>, sequence: u64) -> Option<Instant> {
+    let index = under_way.iter().position(|(known, _)| *known == sequence)?;
+    under_way.remove(index).map(|(_, at)| at)
 }
 
 struct TierStats {
@@ -50,6 +124,21 @@ impl Stats {
         let seconds = HistogramOpts::new("lockstep_cache_load_duration_seconds", "How long loads took.")
             .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]);
         let undecodable = Opts::new("lockstep_cache_undecodable_total", "L2 entries that could not be read.");
+        let oversized = Opts::new("lockstep_cache_oversized_total", "Values served and not stored in L2.");
+        let soft = Opts::new(
+            "lockstep_cache_soft_timeouts_total",
+            "Loads that took so long that something older was served.",
+        );
+        let refreshes =
+            Opts::new("lockstep_cache_refreshes_total", "Entries renewed ahead of their end, by tier.");
+        let l2_bytes = Opts::new("lockstep_cache_l2_bytes_total", "Bytes of entries, by direction.");
+        let age = HistogramOpts::new("lockstep_cache_entry_age_seconds", "Age of L2 entries that were used.")
+            .buckets(vec![0.1, 1.0, 5.0, 15.0, 60.0, 120.0, 300.0, 600.0, 900.0, 3600.0]);
+        let lag = HistogramOpts::new(
+            "lockstep_cache_bus_lag_seconds",
+            "From sending an invalidation to hearing it on the bus.",
+        )
+        .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]);
         let invalidations =
             Opts::new("lockstep_cache_invalidations_total", "Invalidations of tags applied here, by source.");
         let distrusts =
@@ -59,11 +148,18 @@ impl Stats {
             loads: IntCounterVec::new(loads, &["kind", "result"])?,
             load_seconds: HistogramVec::new(seconds, &["kind"])?,
             undecodable: IntCounterVec::new(undecodable, &["kind"])?,
+            oversized: IntCounterVec::new(oversized, &["kind"])?,
+            soft_timeouts: IntCounterVec::new(soft, &["kind"])?,
+            refreshes: IntCounterVec::new(refreshes, &["tier", "kind"])?,
+            l2_bytes: IntCounterVec::new(l2_bytes, &["direction", "kind"])?,
+            age_seconds: HistogramVec::new(age, &["kind"])?,
+            bus_lag: BusLag::new(Histogram::with_opts(lag)?),
             invalidations: IntCounterVec::new(invalidations, &["source"])?,
             distrusts: IntCounterVec::new(distrusts, &["cause"])?,
             l1_entries: IntGauge::new("lockstep_cache_l1_entries", "Entries in L1.")?,
             l1_bytes: IntGauge::new("lockstep_cache_l1_bytes", "Bytes of the entries in L1.")?,
             lease: IntGauge::new("lockstep_cache_lease", "1 while L1 may be used.")?,
+            breaker_open: IntGauge::new("lockstep_cache_breaker_open", "1 while Redis is not asked.")?,
         };
         registry.register(Box::new(stats.requests.clone()))?;
         registry.register(Box::new(stats.loads.clone()))?;
@@ -74,6 +170,13 @@ impl Stats {
         registry.register(Box::new(stats.l1_entries.clone()))?;
         registry.register(Box::new(stats.l1_bytes.clone()))?;
         registry.register(Box::new(stats.lease.clone()))?;
+        registry.register(Box::new(stats.breaker_open.clone()))?;
+        registry.register(Box::new(stats.oversized.clone()))?;
+        registry.register(Box::new(stats.soft_timeouts.clone()))?;
+        registry.register(Box::new(stats.refreshes.clone()))?;
+        registry.register(Box::new(stats.l2_bytes.clone()))?;
+        registry.register(Box::new(stats.age_seconds.clone()))?;
+        registry.register(Box::new(stats.bus_lag.seconds.clone()))?;
         Ok(stats)
     }
 
@@ -97,6 +200,13 @@ impl Stats {
             load_failed: self.loads.with_label_values(&[kind, "error"]),
             load_seconds: self.load_seconds.with_label_values(&[kind]),
             undecodable: self.undecodable.with_label_values(&[kind]),
+            oversized: self.oversized.with_label_values(&[kind]),
+            soft_timeouts: self.soft_timeouts.with_label_values(&[kind]),
+            refreshed_l1: self.refreshes.with_label_values(&["l1", kind]),
+            refreshed_l2: self.refreshes.with_label_values(&["l2", kind]),
+            l2_read_bytes: self.l2_bytes.with_label_values(&["read", kind]),
+            l2_written_bytes: self.l2_bytes.with_label_values(&["written", kind]),
+            age_seconds: self.age_seconds.with_label_values(&[kind]),
         }
     }
 

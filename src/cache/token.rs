@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// The epoch and sequence that a write's invalidation was given.
+/// The epoch and sequence that a write's invalidation was given; or, where it could only be recorded, its position in the
+/// journal.
 ///
 /// Opaque to clients: base64url of a format byte and both numbers, 23 characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Token {
     sequence: u64,
 }
 
+/// Stands for the journal, in the place of an epoch. No other epoch is as low.
+const JOURNAL: u64 = 1;
 const FORMAT: u8 = 1;
 const LENGTH: usize = 17;
 
@@ -21,6 +24,17 @@ impl Token {
     #[must_use]
     pub const fn new(epoch: u64, sequence: u64) -> Self {
         Self { epoch, sequence }
+    }
+
+    /// A write that is recorded in the journal at `position`, which all who read that agree on.
+    #[must_use]
+    pub const fn recorded(position: u64) -> Self {
+        Self { epoch: JOURNAL, sequence: position }
+    }
+
+    /// The position, if it is one in the journal.
+    pub(super) const fn position(&self) -> Option<u64> {
+        if self.epoch == JOURNAL { Some(self.sequence) } else { None }
     }
 
     /// A write whose invalidation could not be sent: only the database is sure to know it.

@@ -22,7 +22,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    generation::{Generation, Source, Stamp},
+    generation::{Beginning, Generation, Source, Stamp},
     key::Tag,
 };
 
@@ -60,7 +60,7 @@ impl Trust {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            present: ArcSwap::from_pointee(Generation::new(0, Source::Untrusted, 0, 0)),
+            present: ArcSwap::from_pointee(Generation::new(0, Beginning::UNTRUSTED)),
             number: AtomicU64::new(0),
             lease_until_ns: AtomicU64::new(0),
             origin: Instant::now(),
@@ -73,17 +73,25 @@ impl Trust {
         self.present.load_full()
     }
 
-    /// Begins a generation without a lease. `applied`: where its sequence stands.
+    /// Begins a generation without a lease.
     ///
     /// # Errors
     /// What this process has changed and not announced, if the generation is shared: it has to be announced first, and
     /// the sequence asked for again, since what L2 holds may be older. What is returned counts as announced.
-    pub fn begin(&self, source: Source, epoch: u64, applied: u64) -> Result<Arc<Generation>, Vec<Tag>> {
+    pub fn begin(&self, beginning: Beginning) -> Result<Arc<Generation>, Vec<Tag>> {
         let mut unannounced = self.transition();
-        if matches!(source, Source::Shared(_)) && !unannounced.is_empty() {
+        if matches!(beginning.source, Source::Shared(_)) && !unannounced.is_empty() {
             return Err(std::mem::take(&mut *unannounced).into_iter().collect());
         }
-        Ok(self.replace(source, epoch, applied))
+        Ok(self.replace(beginning))
+    }
+
+    /// Begins a generation that stands in for a better one, without a lease. `None`: there is a better one, or it is not
+    /// known that there is none.
+    pub fn stand_in(&self, beginning: Beginning) -> Option<Arc<Generation>> {
+        let _transition = self.transition();
+        let is_needed = matches!(self.present.load().source, Source::Untrusted);
+        is_needed.then(|| self.replace(beginning))
     }
 
     /// Remembers what could not be announced, until a shared generation is to begin. `false`: the generation is over,
@@ -104,13 +112,13 @@ impl Trust {
     pub fn distrust(&self, lost: &Generation) {
         let _transition = self.transition();
         if self.number.load(Ordering::Acquire) == lost.number() {
-            self.replace(Source::Untrusted, 0, 0);
+            self.replace(Beginning::UNTRUSTED);
         }
     }
 
-    fn replace(&self, source: Source, epoch: u64, applied: u64) -> Arc<Generation> {
+    fn replace(&self, beginning: Beginning) -> Arc<Generation> {
         let number = self.number.load(Ordering::Acquire) + 1;
-        let generation = Arc::new(Generation::new(number, source, epoch, applied));
+        let generation = Arc::new(Generation::new(number, beginning));
         self.lease_until_ns.store(0, Ordering::Release);
         self.present.store(Arc::clone(&generation));
         self.number.store(number, Ordering::Release);

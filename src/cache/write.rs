@@ -1,6 +1,6 @@
 //! The write path: what a committed change makes stale is made stale everywhere, before it is acknowledged.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use wildmatch::WildMatch;
 
@@ -9,6 +9,7 @@ use super::{
     generation::{Generation, Source},
     key::Tag,
     l2::{Link, LinkError},
+    stats::Stats,
     token::Token,
 };
 
@@ -27,10 +28,20 @@ impl Cache {
     ///
     /// To be called after the commit and before the acknowledgement. `source` names the cause in metrics.
     pub async fn invalidate(&self, tags: &[Tag], source: &str) -> Invalidated {
+        self.invalidate_recorded(tags, None, source).await
+    }
+
+    /// The same for what the journal has recorded at `position`.
+    pub async fn invalidate_recorded(
+        &self,
+        tags: &[Tag],
+        position: Option<u64>,
+        source: &str,
+    ) -> Invalidated {
         self.stats.invalidated(source, tags.len());
         loop {
             let generation = self.trust.generation();
-            let outcome = self.invalidate_in(&generation, tags).await;
+            let outcome = self.invalidate_in(&generation, tags, position).await;
             self.forget_matching(tags);
             // A generation that began meanwhile has not heard; its loads may have begun before the commit.
             if let Some(invalidated) = outcome
@@ -43,9 +54,14 @@ impl Cache {
     }
 
     /// `None`: the generation is over.
-    async fn invalidate_in(&self, generation: &Arc<Generation>, tags: &[Tag]) -> Option<Invalidated> {
+    async fn invalidate_in(
+        &self,
+        generation: &Arc<Generation>,
+        tags: &[Tag],
+        position: Option<u64>,
+    ) -> Option<Invalidated> {
         match &generation.source {
-            Source::Shared(link) => match announce(link, generation, tags).await {
+            Source::Shared(link) => match announce(link, generation, tags, &self.stats).await {
                 Ok(sequence) => {
                     Some(Invalidated { token: Token::new(link.epoch(), sequence), announced: true })
                 }
@@ -62,12 +78,20 @@ impl Cache {
                 let token = Token::new(generation.epoch, generation.applied());
                 Some(Invalidated { token, announced: true })
             }
-            Source::Untrusted => {
-                // Nobody uses L1 now, but loads under way must not be joined by readers who come later; and L2 must not
-                // be used again before it was told.
+            Source::Journal | Source::Untrusted => {
+                // Whoever is there hears of it at once, also loads under way that readers who come later must not join.
                 generation.hear_local(tags);
+                let token = match (position, &generation.source) {
+                    (Some(position), _) => Token::recorded(position),
+                    (None, Source::Journal) => Token::new(generation.epoch, generation.applied()),
+                    (None, _) => Token::unknown(),
+                };
+                if !self.has_bus {
+                    return Some(Invalidated { token, announced: true });
+                }
+                // L2 must not be used again before it was told.
                 let left = self.trust.leave_unannounced(generation, tags);
-                left.then_some(Invalidated { token: Token::unknown(), announced: false })
+                left.then_some(Invalidated { token, announced: false })
             }
         }
     }
@@ -128,10 +152,20 @@ async fn delete_matching(generation: &Generation, tags: &[Tag]) {
 
 /// The sequence of the invalidation. Of none at all: the present one, so that the token covers what others have
 /// acknowledged, which the answer may show.
-async fn announce(link: &Link, generation: &Generation, tags: &[Tag]) -> Result<u64, LinkError> {
+async fn announce(
+    link: &Link,
+    generation: &Generation,
+    tags: &[Tag],
+    stats: &Stats,
+) -> Result<u64, LinkError> {
     if tags.is_empty() {
         link.poll().await
     } else {
-        link.bump(tags, |at, part| generation.hear_own(at, part)).await
+        let sent = Instant::now();
+        link.bump(tags, |at, part| {
+            generation.hear_own(at, part);
+            stats.bus_lag.sent(at, sent);
+        })
+        .await
     }
 }

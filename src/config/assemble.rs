@@ -7,16 +7,17 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::policies::Policies;
 use super::reader::Reader;
 use super::{
-    AuthConfig, CacheConfig, CacheMode, CacheStatusAudience, CacheTtl, DatabaseConfig, LogConfig, LogFormat,
+    AuthConfig, CacheConfig, CacheMode, CacheStatusAudience, DatabaseConfig, LogConfig, LogFormat,
     RateLimitConfig, RedisConfig, ServerConfig, parse, variables,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Times to live. Redis counts in milliseconds.
-const TTL: RangeInclusive<Duration> = MILLISECOND..=parse::DAYS_30;
+pub(super) const TTL: RangeInclusive<Duration> = MILLISECOND..=parse::DAYS_30;
 
 pub(super) fn server(reader: &mut Reader<'_>) -> Option<ServerConfig> {
     let listen_addr = reader.read(variables::LISTEN_ADDR, parse::socket_addr);
@@ -85,35 +86,15 @@ pub(super) fn cache(reader: &mut Reader<'_>) -> Option<CacheConfig> {
     let namespace = reader.read(variables::CACHE_NAMESPACE, parse::word("_.:-"));
     let l1_max_bytes = reader.read(variables::CACHE_L1_MAX, parse::size(1 << 10..=1 << 40));
     let l1_ttl = reader.read(variables::CACHE_L1_TTL, parse::duration(TTL));
-    let ttl = cache_ttl(reader);
-    let failsafe = reader.read(variables::CACHE_FAILSAFE, parse::duration(Duration::ZERO..=parse::DAYS_30));
+    let fail_safe = reader.read(variables::CACHE_FAILSAFE, parse::duration(Duration::ZERO..=parse::DAYS_30));
+    let policies = Policies::read(reader, l1_ttl, fail_safe);
     let status = reader.read(variables::CACHE_STATUS, parse::choice(AUDIENCES));
     Some(CacheConfig {
         mode: mode?,
         namespace: namespace?,
         l1_max_bytes: l1_max_bytes?,
-        l1_ttl: l1_ttl?,
-        ttl: ttl?,
-        failsafe: failsafe?,
+        policies: policies?,
         status: status?,
-    })
-}
-
-fn cache_ttl(reader: &mut Reader<'_>) -> Option<CacheTtl> {
-    let mut ttl = |variable| reader.read(variable, parse::duration(TTL));
-    let workspace = ttl(variables::CACHE_TTL_WORKSPACE);
-    let members = ttl(variables::CACHE_TTL_MEMBERS);
-    let document = ttl(variables::CACHE_TTL_DOCUMENT);
-    let user = ttl(variables::CACHE_TTL_USER);
-    let search = ttl(variables::CACHE_TTL_SEARCH);
-    let messages = ttl(variables::CACHE_TTL_MESSAGES);
-    Some(CacheTtl {
-        workspace: workspace?,
-        members: members?,
-        document: document?,
-        user: user?,
-        search: search?,
-        messages: messages?,
     })
 }
 

@@ -36,14 +36,19 @@ fn without_any_variable_the_defaults_hold() {
     assert_eq!((config.redis.url, config.redis.timeout), (None, Duration::from_millis(50)));
     assert!(config.auth.secret.is_none() && config.auth.previous_secrets.is_empty());
     assert_eq!((config.cache.mode, config.cache.namespace.as_str()), (CacheMode::On, "lockstep"));
-    assert_eq!((config.cache.l1_max_bytes, config.cache.l1_ttl), (64 << 20, Duration::from_secs(30)));
-    let ttl = config.cache.ttl;
-    let kinds = [ttl.workspace, ttl.members, ttl.document, ttl.user, ttl.search, ttl.messages];
-    assert_eq!(kinds, [10, 5, 5, 15, 1, 2].map(Duration::from_mins));
-    assert_eq!(
-        (config.cache.failsafe, config.cache.status),
-        (Duration::from_hours(1), CacheStatusAudience::Staff)
-    );
+    assert_eq!((config.cache.l1_max_bytes, config.cache.status), (64 << 20, CacheStatusAudience::Staff));
+    let lives = config.cache.policies.iter().map(|(_, name, options)| (name, options.l2, options.fail_safe));
+    let expected = [
+        ("workspace", 10, 60),
+        ("members", 5, 60),
+        ("document", 5, 60),
+        ("user", 15, 60),
+        ("messages", 2, 60),
+        ("search", 1, 0),
+    ];
+    let minutes = Duration::from_mins;
+    assert!(lives.eq(expected.map(|(name, l2, fail_safe)| (name, minutes(l2), minutes(fail_safe)))));
+    assert!(config.cache.policies.iter().all(|(.., options)| options.l1 == Duration::from_secs(30)));
     let limits = config.rate_limit;
     let limits = [limits.burst, limits.sustained, limits.message, limits.ip, limits.login];
     let limits = limits.map(|rate| rate.map(|rate| (rate.count, rate.window.as_secs())));
@@ -85,8 +90,8 @@ fn values_are_parsed() {
     assert_eq!(config.auth.previous_secrets.len(), 2);
     assert_eq!((config.cache.mode.l1(), config.cache.mode.l2()), (false, true));
     assert_eq!(config.cache.l1_max_bytes, 1_000_000_000);
-    assert_eq!(config.cache.ttl.user, Duration::from_mins(90));
-    assert!(config.cache.failsafe.is_zero());
+    let user = config.cache.policies.iter().find(|(_, name, _)| *name == "user").unwrap().2;
+    assert_eq!((user.l2, user.fail_safe), (Duration::from_mins(90), Duration::ZERO));
     assert_eq!(config.rate_limit.burst, Some(Rate { count: 10, window: Duration::from_secs(1) }));
     assert_eq!(config.rate_limit.ip, None);
     assert_eq!(self::config(&[("LISTEN_ADDR", "[::1]:9000")]).server.public_url, "http://[::1]:9000");
@@ -230,9 +235,9 @@ fn every_variable_is_described_in_the_order_of_the_table() {
     assert_eq!(given, [setting("INSTANCE_ID", "blue-1"), setting("CACHE", "l1")]);
     let table = config.table();
     for line in [
-        "PUBLIC_URL            http://127.0.0.1:8080                     default",
-        "DATABASE_URL          (unset: embedded PostgreSQL in DATA_DIR)  default",
-        "CACHE                 l1",
+        "PUBLIC_URL              http://127.0.0.1:8080                     default",
+        "DATABASE_URL            (unset: embedded PostgreSQL in DATA_DIR)  default",
+        "CACHE                   l1",
     ] {
         assert!(table.lines().any(|known| known == line), "{table}");
     }

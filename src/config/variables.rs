@@ -135,6 +135,23 @@ variables! {
         CACHE_FAILSAFE: Public, Value("1h"),
             "How old an expired, not invalidated, entry may be served while PostgreSQL is\n\
              down. 0s: never.";
+        CACHE_POLICY_WORKSPACE: Public, Unset("as in the table of policies"),
+            "Changes parts of the policy of workspaces, for example\n\
+             l1=10s absent=5s jitter=0% refresh=70% soft=300ms. Parts: l1, l2, absent\n\
+             (time to live in the process, in Redis, of knowing that there is nothing);\n\
+             jitter (share of it that chance takes away); failsafe; refresh (share of it\n\
+             after which an entry in use is renewed, or never); soft and hard (how long\n\
+             a load may take with and without something older to serve).";
+        CACHE_POLICY_MEMBERS: Public, Unset("as in the table of policies"),
+            "The same: member lists, memberships and roles.";
+        CACHE_POLICY_DOCUMENT: Public, Unset("as in the table of policies"),
+            "The same: documents and lists of documents.";
+        CACHE_POLICY_USER: Public, Unset("as in the table of policies"),
+            "The same: user profiles and the sign-in state of users.";
+        CACHE_POLICY_SEARCH: Public, Unset("as in the table of policies"),
+            "The same: search results.";
+        CACHE_POLICY_MESSAGES: Public, Unset("as in the table of policies"),
+            "The same: channels and their messages.";
         CACHE_STATUS: Public, Value("staff"),
             "Who gets Cache-Status headers: staff, all, none.";
     }

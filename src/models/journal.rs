@@ -18,21 +18,23 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct JournalRow {
     pub id: i64,
+    /// Which transaction wrote it.
+    pub position: u64,
     /// What was changed; what this release cannot read counts as everything.
     pub changes: Vec<Change>,
 }
 
 impl JournalRow {
-    fn new((id, changes): (i64, String)) -> Self {
+    fn new((id, xid, changes): (i64, i64, String)) -> Self {
         let changes = serde_json::from_str(&changes).unwrap_or_else(|_unknown| vec![Change::Everything]);
-        Self { id, changes }
+        Self { id, position: u64::try_from(xid).unwrap_or_default(), changes }
     }
 
     /// What the present transaction has recorded.
     pub async fn list_of_transaction(db: &mut AsyncPgConnection) -> QueryResult<Vec<Self>> {
         let rows = cache_journal::table
             .filter(cache_journal::xid.eq(sql::<BigInt>("pg_current_xact_id_if_assigned()::text::bigint")))
-            .select((cache_journal::id, sql::<Text>("changes::text")));
+            .select((cache_journal::id, cache_journal::xid, sql::<Text>("changes::text")));
         Ok(rows.load(db).await?.into_iter().map(Self::new).collect())
     }
 
@@ -40,13 +42,13 @@ impl JournalRow {
     /// has claimed are left out.
     pub async fn claim(db: &mut AsyncPgConnection, grace_ms: i64, limit: i64) -> QueryResult<Vec<Self>> {
         let due = Self::due(grace_ms).limit(limit).for_update().skip_locked();
-        let rows: Vec<(i64, String)> = due.load(db).await?;
+        let rows: Vec<(i64, i64, String)> = due.load(db).await?;
         Ok(rows.into_iter().map(Self::new).collect())
     }
 
     /// The same, whoever has claimed them.
     pub async fn list_due(db: &mut AsyncPgConnection, grace_ms: i64, limit: i64) -> QueryResult<Vec<Self>> {
-        let rows: Vec<(i64, String)> = Self::due(grace_ms).limit(limit).load(db).await?;
+        let rows: Vec<(i64, i64, String)> = Self::due(grace_ms).limit(limit).load(db).await?;
         Ok(rows.into_iter().map(Self::new).collect())
     }
 
@@ -58,7 +60,7 @@ impl JournalRow {
         cache_journal::table
             .filter(cache_journal::relayed.eq(false))
             .filter(age)
-            .select((cache_journal::id, changes))
+            .select((cache_journal::id, cache_journal::xid, changes))
             .order(cache_journal::id)
     }
 
@@ -94,7 +96,7 @@ impl JournalRow {
         let (before, horizon) = seen_of(snapshot);
         // One statement, so that all of it is of one snapshot.
         let rows: Vec<Since> = diesel::sql_query(
-            "SELECT pg_current_snapshot()::text AS snapshot, id, changes::text AS changes \
+            "SELECT pg_current_snapshot()::text AS snapshot, id, xid, changes::text AS changes \
              FROM (SELECT 1) AS one LEFT JOIN cache_journal \
                 ON xid >= $2 AND NOT pg_visible_in_snapshot(xid::text::xid8, $1::pg_snapshot) ORDER BY id",
         )
@@ -103,8 +105,15 @@ impl JournalRow {
         .load(db)
         .await?;
         let present = present_snapshot(rows.as_slice().first().map(|row| row.snapshot.as_str()))?;
-        let rows = rows.into_iter().filter_map(|row| Some(Self::new((row.id?, row.changes?))));
+        let rows = rows.into_iter().filter_map(|row| Some(Self::new((row.id?, row.xid?, row.changes?))));
         Ok((present, rows.collect()))
+    }
+
+    /// The position below which every transaction is over.
+    pub async fn horizon(db: &mut AsyncPgConnection) -> QueryResult<u64> {
+        let horizon = sql::<BigInt>("pg_snapshot_xmin(pg_current_snapshot())::text::bigint");
+        let horizon: i64 = diesel::select(horizon).get_result(db).await?;
+        Ok(u64::try_from(horizon).unwrap_or_default())
     }
 
     /// Deletes rows that are older than `minutes`; those not relayed only after `unrelayed_minutes`.
@@ -143,6 +152,8 @@ struct Since {
     snapshot: String,
     #[diesel(sql_type = Nullable<BigInt>)]
     id: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    xid: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
     changes: Option<String>,
 }

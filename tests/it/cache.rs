@@ -16,7 +16,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use lockstep::{
     cache::{
-        Cache, Json, Key, LoadError, Loaded, Policy, Question, Settings, Tag, TierStatus, Times, Token,
+        Cache, Json, Key, LoadError, Loaded, Policy, PolicyOptions, Question, Settings, Tag, TierStatus,
+        Token,
         bus::{BeforeUse, Bus},
     },
     redis::Redis,
@@ -61,27 +62,25 @@ impl Place {
     }
 }
 
-const TIMES: Times = Times {
-    l1: Duration::from_secs(30),
-    l2: Duration::from_secs(60),
+const OPTIONS: PolicyOptions = PolicyOptions {
     absent: Duration::from_secs(10),
-    fail_safe: Duration::from_secs(60),
-    ends_by_time: false,
+    refresh_at: 100,
+    ..PolicyOptions::new(Duration::from_secs(30), Duration::from_secs(60))
 };
 
 impl Node {
     async fn start(place: &Place) -> Self {
-        Self::start_with(place, TIMES, true, true).await
+        Self::start_with(place, OPTIONS, true, true).await
     }
 
-    async fn start_with(place: &Place, times: Times, l1: bool, l2: bool) -> Self {
-        let before_use = Box::new(|_| -> BoxFuture<'static, _> { Box::pin(async { Ok(()) }) });
-        Self::start_before_use(place, times, l1, l2, before_use).await
+    async fn start_with(place: &Place, options: PolicyOptions, l1: bool, l2: bool) -> Self {
+        let before_use = Box::new(|_| -> BoxFuture<'static, _> { Box::pin(async { Ok(0) }) });
+        Self::start_before_use(place, options, l1, l2, before_use).await
     }
 
     async fn start_before_use(
         place: &Place,
-        times: Times,
+        options: PolicyOptions,
         l1: bool,
         l2: bool,
         before_use: BeforeUse,
@@ -89,12 +88,13 @@ impl Node {
         let settings = Settings {
             l1,
             l2,
+            bus: true,
             l1_max_bytes: 1 << 24,
             namespace: place.namespace.clone(),
             instance: unique_name("node"),
         };
         let cache = Cache::new(settings, Handle::current(), &prometheus::Registry::new()).unwrap();
-        let policy = cache.policy("row", times);
+        let policy = cache.policy("row", options);
         let redis = Redis::new(&place.url, Duration::from_secs(2)).unwrap();
         let bus = Bus::new(Arc::clone(&cache), redis, before_use);
         let stop = CancellationToken::new();

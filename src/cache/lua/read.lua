@@ -3,16 +3,24 @@
 -- a version is given the present sequence: no lower than any version it may have had.
 -- KEYS: meta, entry, lock.
 -- ARGV: marker, epoch, tag key prefix, life of a version in ms, lock owner or '', life of the lock in ms, ms that an
--- entry is kept beyond its time, tags...
--- Returns: {'HIT', sequence, ms to live, entry, 0} or {'MISS', sequence, lock, entry or '', ms} with lock = 0 not asked for,
--- 1 acquired, 2 held by another; the entry is one whose time was up that many ms before it is thrown away, while 'stale'
--- in its place says that there was one that is not valid. Or {'EPOCH', 0, 0, '', 0}.
+-- entry is kept beyond its time, ms to live below which an entry is to be renewed, tags...
+-- Returns: {'HIT', sequence, lock, entry, ms to live} or {'MISS', sequence, lock, entry or '', ms} with lock = 0 not asked
+-- for, 1 acquired, 2 held by another. Whoever acquires it on a hit is to renew the entry. That of a miss is one whose time
+-- was up that many ms before it is thrown away, while 'stale' in its place says that there was one that is not valid.
+-- Or {'EPOCH', 0, 0, '', 0}.
 local meta = redis.call('HMGET', KEYS[1], 'marker', 'sequence')
 if meta[1] ~= ARGV[1] then
   return {'EPOCH', '0', 0, '', 0}
 end
-local prefix, version_life = ARGV[3], ARGV[4]
+local prefix, version_life, fail_safe = ARGV[3], ARGV[4], tonumber(ARGV[7])
 local present = tonumber(meta[2])
+
+local function acquire()
+  if ARGV[5] == '' then
+    return 0
+  end
+  return redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[6]) and 1 or 2
+end
 
 -- The highest version of these tags, most of which are expected to have one.
 local function newest(tags)
@@ -39,7 +47,7 @@ if entry then
   found = 'stale'
   local header_end = string.find(entry, '\n', 1, true)
   local tags_end = header_end and string.find(entry, '\n', header_end + 1, true)
-  local epoch, as_of = string.match(entry, '^lockstep1 (%x+) (%d+) ')
+  local epoch, as_of, kind = string.match(entry, '^lockstep1 (%x+) (%d+) %d+ (%w+)')
   if tags_end and epoch == ARGV[2] then
     local tags = {}
     for tag in string.gmatch(string.sub(entry, header_end + 1, tags_end - 1), '%S+') do
@@ -47,8 +55,11 @@ if entry then
     end
     if newest(tags) <= tonumber(as_of) then
       local left = redis.call('PTTL', KEYS[2])
-      if left > tonumber(ARGV[7]) then
-        return {'HIT', meta[2], left - ARGV[7], entry, 0}
+      if left > fail_safe then
+        left = left - fail_safe
+        -- That there is nothing is cheap to find out again, and mostly nobody asks again.
+        local ends_soon = left < tonumber(ARGV[8]) and kind ~= 'absent'
+        return {'HIT', meta[2], ends_soon and acquire() or 0, entry, left}
       end
       found, kept = entry, left
     end
@@ -56,14 +67,11 @@ if entry then
 end
 
 local tags = {}
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   tags[#tags + 1] = ARGV[i]
 end
 newest(tags)
-local lock = 0
-if ARGV[5] ~= '' then
-  lock = redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[6]) and 1 or 2
-end
+local lock = acquire()
 -- Whoever waits for another asks again and again, and needs no more than that.
 if lock == 2 and found ~= 'stale' then
   found, kept = '', 0

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use lockstep::cache::{Json, Loaded, Question, TierStatus, Times};
+use lockstep::cache::{Json, Loaded, PolicyOptions, Question, TierStatus};
 
-use super::{Node, Place, Row, TIMES, is_hit, key, known_tag};
+use super::{Node, OPTIONS, Place, Row, is_hit, key, known_tag};
 use crate::support::{eventually, redis};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,9 +32,9 @@ async fn what_cannot_be_read_from_l2_is_a_miss() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_gets_no_fresh_life_by_moving_from_l2_to_l1() {
     let place = Place::shared();
-    let times = Times { l2: Duration::from_millis(700), ..TIMES };
-    let (a, row) = (Node::start_with(&place, times, true, true).await, Arc::new(Row::default()));
-    let b = Node::start_with(&place, times, true, true).await;
+    let options = PolicyOptions { l2: Duration::from_millis(700), ..OPTIONS };
+    let (a, row) = (Node::start_with(&place, options, true, true).await, Arc::new(Row::default()));
+    let b = Node::start_with(&place, options, true, true).await;
     a.read(&row).await;
     let (_, _, l2) = b.read(&row).await;
     assert!(is_hit(l2));
@@ -67,7 +67,7 @@ async fn a_value_that_is_too_large_is_served_and_not_stored() {
 async fn each_tier_can_be_left_out() {
     for (l1, l2) in [(true, false), (false, true), (false, false)] {
         let place = Place::shared();
-        let (node, row) = (Node::start_with(&place, TIMES, l1, l2).await, Arc::new(Row::default()));
+        let (node, row) = (Node::start_with(&place, OPTIONS, l1, l2).await, Arc::new(Row::default()));
         for value in 1..=3 {
             node.write(&row, value).await;
             for _ in 0..2 {

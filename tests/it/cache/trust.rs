@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, join_all};
 use lockstep::cache::{Json, Loaded, Question, Tag, TierStatus, Token};
 use uuid::Uuid;
 
-use super::{Gate, Node, Place, Row, TIMES, is_hit, key, known_tag, learned_tag};
+use super::{Gate, Node, OPTIONS, Place, Row, is_hit, key, known_tag, learned_tag};
 use crate::support::{eventually, redis::PrivateRedis};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,11 +30,11 @@ async fn what_was_written_while_trust_was_lost_is_announced_before_it_is_won_bac
                     gate.reached.notify_one();
                     gate.open.notified().await;
                 }
-                Ok(())
+                Ok(0)
             })
         })
     };
-    let node = Node::start_before_use(&place, TIMES, true, true, before_use).await;
+    let node = Node::start_before_use(&place, OPTIONS, true, true, before_use).await;
     let row = Arc::new(Row::default());
     node.read(&row).await;
     let _killed: i64 = redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
@@ -85,7 +85,7 @@ async fn a_node_that_hears_nothing_stops_using_l1_when_its_lease_is_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_invalidations_causes_one_load_after_the_other() {
     for (l2, tag) in [(false, known_tag()), (true, known_tag()), (true, learned_tag())] {
-        let node = Arc::new(Node::start_with(&Place::shared(), TIMES, true, l2).await);
+        let node = Arc::new(Node::start_with(&Place::shared(), OPTIONS, true, l2).await);
         let row = Arc::new(Row::default());
         node.read(&row).await;
         let stop = tokio_util::sync::CancellationToken::new();
@@ -263,7 +263,7 @@ async fn an_older_load_does_not_take_the_place_of_a_newer_entry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_l1_whoever_waited_for_anothers_load_says_so_of_l2() {
-    let node = Node::start_with(&Place::shared(), TIMES, false, true).await;
+    let node = Node::start_with(&Place::shared(), OPTIONS, false, true).await;
     let row = Arc::new(Row::default());
     let gate = Arc::new(Gate::default());
     let (_, waited) = tokio::join!(node.read_gated(&row, None, Some(Arc::clone(&gate))), async {

@@ -1,0 +1,240 @@
+//! Many reads at once: one round trip to Redis for all that L1 does not have, one load for all that neither has, and one
+//! round trip to store it. Each value keeps its own key, tags and stamp, and its own flight, which single reads join too.
+//!
+//! Instances do not wait for each other here: a lock for each key would cost more than it saves.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Cache, LoadError, Loaded,
+    entry::{Entry, Stored},
+    flight::{Boarding, Landing, Leader, landed},
+    generation::{Generation, Interest, Required},
+    key::{Key, Tag},
+    l2::Filling,
+    load::{AfterL2, BoxError, Plan, RETRY, Trip, timed},
+    policy::Policy,
+    read::{Read, required_by},
+    status::{Status, TierStatus},
+    token::Token,
+};
+use crate::telemetry::in_this_request;
+
+/// One of several things that are asked for.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The entry.
+    pub key: Key,
+    /// The tags that are known before loading.
+    pub tags: Vec<Tag>,
+}
+
+/// A flight of a batch, and which item it is for.
+struct Seat {
+    item: usize,
+    trip: Trip,
+    leader: Leader,
+    interest: Interest,
+}
+
+/// A flight that has to load.
+struct Pending<'a> {
+    seat: Seat,
+    plan: Plan<'a>,
+}
+
+impl Cache {
+    /// Reads all items through both tiers, and returns them in their order. `load` is given the positions of those that
+    /// neither tier has, and yields one value for each, in that order; it may be called a second time for items that
+    /// another reader was loading already when they were invalidated.
+    ///
+    /// # Errors
+    /// When the load of any of them fails. Errors are never cached.
+    pub async fn read_many<T, F, L>(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        items: &[Item],
+        token: Option<&Token>,
+        load: F,
+    ) -> Result<Vec<Read<T>>, LoadError>
+    where
+        T: Stored,
+        F: Fn(Vec<usize>) -> L + Clone + Send + 'static,
+        L: Future<Output = Result<Vec<Loaded<T>>, BoxError>> + Send + 'static,
+    {
+        let mut reads: Vec<Option<Read<T>>> = items.iter().map(|_| None).collect();
+        for attempt in 0.. {
+            let generation = self.trust.generation();
+            let required = required_by(&generation, policy, token);
+            let mut waiting = Vec::new();
+            let mut seats = Vec::new();
+            for (item, Item { key, tags }) in items.iter().enumerate() {
+                let Some(slot) = reads.get_mut(item).filter(|slot| slot.is_none()) else { continue };
+                let l1 = match self.look_in_l1(key, required) {
+                    Ok((read, _)) => {
+                        *slot = Some(read);
+                        continue;
+                    }
+                    Err(status) => status,
+                };
+                let interest = generation.interest(tags);
+                match self.flights.board(*key, &interest, required, !self.trust.has_lease()) {
+                    Boarding::Join(flight) => waiting.push((item, flight, None)),
+                    Boarding::Lead(leader) => {
+                        waiting.push((item, leader.passenger(), Some(l1)));
+                        let trip = Trip {
+                            cache: Arc::clone(self),
+                            policy: Arc::clone(policy),
+                            key: *key,
+                            tags: tags.clone(),
+                            required,
+                            generation: Arc::clone(&generation),
+                            status: Status::new(l1),
+                        };
+                        seats.push(Seat { item, trip, leader, interest });
+                    }
+                }
+            }
+            if !seats.is_empty() {
+                self.main.spawn(in_this_request(fly(Arc::clone(&generation), seats, load.clone())));
+            }
+            for (item, flight, led) in waiting {
+                let (landing, is_own) = (landed(flight).await, led.is_some());
+                let Some(landing) = landing else {
+                    // A panic of one's own load ends it; that of another's is his.
+                    if is_own {
+                        return Err(LoadError::Panicked);
+                    } else {
+                        continue;
+                    };
+                };
+                let serves = |entry: &Entry| {
+                    let current = entry.stamp.as_ref().is_some_and(|stamp| self.trust.is_current(stamp));
+                    is_own || attempt > 0 || (required == Required::Nothing && current)
+                };
+                match landing {
+                    Ok((_, status)) if required != Required::Nothing && status.is_fail_safe() && !is_own => {}
+                    Ok((entry, status)) if serves(&entry) => {
+                        let value = entry.value().ok_or(LoadError::Panicked)?;
+                        let status = if is_own { status } else { Status::collapsed(TierStatus::Miss) };
+                        if let Some(slot) = reads.get_mut(item) {
+                            *slot = Some(Read { value, status });
+                        }
+                    }
+                    Err(err) if is_own || attempt > 0 || required == Required::Nothing => return Err(err),
+                    _ => {}
+                }
+            }
+            if reads.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        let reads: Vec<_> = reads.into_iter().flatten().collect();
+        reads.iter().for_each(|read| policy.stats.count(&read.status));
+        Ok(reads)
+    }
+}
+
+/// L2 for all, then one load for those that are left.
+async fn fly<T, F, L>(generation: Arc<Generation>, seats: Vec<Seat>, load: F)
+where
+    T: Stored,
+    F: Fn(Vec<usize>) -> L,
+    L: Future<Output = Result<Vec<Loaded<T>>, BoxError>>,
+{
+    let pending = look_in_l2::<T>(&generation, seats).await;
+    let Some(first) = pending.first() else { return };
+    let policy = Arc::clone(&first.seat.trip.policy);
+    let wanted = pending.iter().map(|pending| pending.seat.item).collect();
+    match timed(&policy, load(wanted)).await {
+        Ok(loaded) if loaded.len() == pending.len() => fill(&generation, pending, loaded).await,
+        Ok(_) => {
+            log::error!(kind = policy.kind; "a load of many did not yield one value for each");
+            land_all(pending, &LoadError::Panicked);
+        }
+        Err(err) => land_all(pending, &err),
+    }
+}
+
+/// Lands what L2 has, in one round trip, and returns the rest.
+async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) -> Vec<Pending<'_>> {
+    let as_of = generation.applied();
+    let link = seats.iter_mut().map(|seat| seat.trip.l2_of(generation)).last().flatten();
+    let wanted: Vec<_> = seats.iter().map(|seat| seat.trip.wanted()).collect();
+    let answers = match link {
+        Some(link) => link.read_many(&wanted).await.inspect_err(|err| {
+            log::warn!("error.chain":% = crate::telemetry::Chain(err); "L2 read failed; loading from PostgreSQL");
+        }),
+        None => Ok(Vec::new()),
+    };
+    let (Some(link), Ok(answers)) = (link, answers) else {
+        let unavailable = link.is_some();
+        let without_l2 = seats.into_iter().map(|mut seat| {
+            if unavailable {
+                seat.trip.status.l2 = TierStatus::Unavailable;
+            }
+            let interest = seat.interest.clone();
+            Pending { seat, plan: Plan { interest, as_of, link: None, instead: None } }
+        });
+        return without_l2.collect();
+    };
+    let mut pending = Vec::new();
+    for (mut seat, answer) in seats.into_iter().zip(answers) {
+        match seat.trip.interpret::<T>(generation, link, &seat.interest, answer) {
+            AfterL2::Found(entry, _) => seat.leader.land(Ok((seat.trip.keep(entry), seat.trip.status))),
+            AfterL2::Load(plan) => pending.push(Pending { seat, plan }),
+            // No lock was asked for.
+            AfterL2::Wait => {}
+        }
+    }
+    pending
+}
+
+/// Stores what was loaded in both tiers, and tells those who wait.
+async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending<'_>>, loaded: Vec<Loaded<T>>) {
+    let link = pending.first().and_then(|pending| pending.plan.link);
+    let mut envelopes = Vec::new();
+    let mut filled = Vec::new();
+    for (Pending { seat, plan }, loaded) in pending.into_iter().zip(loaded) {
+        let life = seat.trip.policy.l2_life(loaded.value.is_none());
+        let envelope = link.and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
+        envelopes.push(envelope.map(|envelope| (envelope.write(), envelope)));
+        filled.push((seat, plan, loaded, life));
+    }
+    if let Some(link) = link {
+        let fillings: Vec<_> = filled
+            .iter()
+            .zip(&envelopes)
+            .filter_map(|((seat, _, _, life), envelope)| {
+                let (bytes, envelope) = envelope.as_ref()?;
+                let fail_safe = seat.trip.policy.options.fail_safe;
+                Some(Filling { key: &seat.trip.key, envelope, bytes, life: *life, fail_safe })
+            })
+            .collect();
+        match link.fill_many(&fillings).await {
+            Ok(stored) => {
+                let seats = filled.iter_mut().zip(&envelopes).filter(|(_, envelope)| envelope.is_some());
+                for (((seat, ..), envelope), stored) in seats.zip(stored) {
+                    let bytes = envelope.as_ref().filter(|_| stored).map_or(0, |(bytes, _)| bytes.len());
+                    seat.trip.note_stored(bytes);
+                }
+            }
+            Err(err) => log::warn!("error.chain":% = crate::telemetry::Chain(&err); "L2 was not filled"),
+        }
+    }
+    for (Seat { mut trip, leader, .. }, plan, loaded, life) in filled {
+        let stamp = generation.stamp(plan.interest, &loaded.tags, plan.as_of);
+        let entry = trip.entry(loaded.value, stamp, life);
+        leader.land(Ok((trip.keep(entry), trip.status)));
+    }
+}
+
+/// Tells those who wait that nothing could be loaded, or gives them what is there instead.
+fn land_all(pending: Vec<Pending<'_>>, err: &LoadError) {
+    for Pending { seat: Seat { mut trip, leader, .. }, plan } in pending {
+        let instead = plan.instead.or_else(|| trip.held_here()).filter(|_| err.is_source_away());
+        let instead = instead.and_then(|instead| trip.fall_back(&instead, Instant::now() + RETRY));
+        let landing: Landing = instead.ok_or_else(|| err.clone());
+        leader.land(landing);
+    }
+}

@@ -1,0 +1,164 @@
+//! From what was loaded, or found in L2, to entries of both tiers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Loaded,
+    entry::{Entry, EntryTimes, Stored},
+    envelope::Envelope,
+    generation::{Generation, Interest, Source, Stamp},
+    key::Tag,
+    l1::L1,
+    l2::{Filling, Link},
+    load::{RETRY, Trip},
+};
+
+/// Larger values are served and not stored.
+const MAX_VALUE_BYTES: usize = 1024 * 1024;
+
+impl Trip {
+    /// An entry of L2, as of the sequence at which Redis has just vouched for it, whatever the time of its load.
+    pub(super) fn decode<T: Stored>(
+        &self,
+        generation: &Generation,
+        interest: Interest,
+        sequence: u64,
+        ttl: Duration,
+        envelope: &Bytes,
+    ) -> Option<Entry> {
+        let stats = &self.policy.stats;
+        stats.l2_read_bytes.inc_by(u64::try_from(envelope.len()).unwrap_or_default());
+        let envelope = Envelope::read(envelope)?;
+        let age_ms = unix_milliseconds().saturating_sub(envelope.created_ms);
+        stats.age_seconds.observe(Duration::from_millis(age_ms).as_secs_f64());
+        let value = match envelope.payload {
+            Some(payload) => Some(T::decode(payload)?),
+            None => None,
+        };
+        let learned: Vec<_> = envelope.tags.into_iter().filter(|tag| !self.tags.contains(tag)).collect();
+        let stamp = generation.stamp(interest, &learned, sequence);
+        Some(self.entry(value, stamp, ttl))
+    }
+
+    /// An entry of L2 whose time is up, to serve for a moment.
+    pub(super) fn decode_expired<T: Stored>(
+        &self,
+        generation: &Generation,
+        interest: Interest,
+        sequence: u64,
+        kept: Duration,
+        envelope: &Bytes,
+    ) -> Option<Entry> {
+        let now = Instant::now();
+        let mut entry = self.decode::<T>(generation, interest, sequence, Duration::ZERO, envelope)?;
+        entry.usable_until = now + kept;
+        entry.expires_at = now.checked_sub(self.policy.options.fail_safe.saturating_sub(kept))?;
+        Some(entry.prolonged(now + RETRY))
+    }
+
+    /// What L2 is to keep. `None`: nothing, it is too large or has no form there.
+    pub(super) fn envelope<T: Stored>(
+        &self,
+        link: &Link,
+        loaded: &Loaded<T>,
+        as_of: u64,
+    ) -> Option<Envelope> {
+        let payload = match &loaded.value {
+            None => None,
+            Some(value) => {
+                Some(value.encode().filter(|payload| payload.len() <= MAX_VALUE_BYTES).map(Bytes::from)?)
+            }
+        };
+        let mut tags = vec![Tag::all()];
+        tags.extend(self.tags.iter().chain(&loaded.tags).cloned());
+        let kept = self.policy.options.fail_safe.as_millis();
+        Some(Envelope {
+            epoch: link.epoch(),
+            as_of,
+            created_ms: unix_milliseconds(),
+            origin: self.cache.instance.clone(),
+            kept_ms: u64::try_from(kept).unwrap_or(u64::MAX),
+            tags,
+            payload,
+        })
+    }
+
+    pub(super) async fn fill_l2<T: Stored>(
+        &mut self,
+        link: &Link,
+        loaded: &Loaded<T>,
+        as_of: u64,
+        life: Duration,
+        owner: &str,
+    ) {
+        let outcome = match self.envelope(link, loaded, as_of) {
+            Some(envelope) => {
+                let fail_safe = self.policy.options.fail_safe;
+                let bytes = envelope.write();
+                let filling = Filling { key: &self.key, envelope: &envelope, bytes: &bytes, life, fail_safe };
+                link.fill(&filling, owner).await.map(|stored| if stored { bytes.len() } else { 0 })
+            }
+            None => {
+                self.policy.stats.oversized.inc();
+                link.unlock(&self.key, owner).await.map(|()| 0)
+            }
+        };
+        match outcome {
+            Ok(bytes) => self.note_stored(bytes),
+            Err(err) => {
+                log::warn!("cache.key":% = self.key, "error.chain":% = crate::telemetry::Chain(&err);
+                    "L2 was not filled");
+            }
+        }
+    }
+
+    /// L2 has stored so many bytes; none if there was something newer.
+    pub(super) fn note_stored(&mut self, bytes: usize) {
+        self.status.stored_l2 = bytes > 0;
+        self.policy.stats.l2_written_bytes.inc_by(u64::try_from(bytes).unwrap_or_default());
+    }
+
+    /// An entry for L1, of something that L2 keeps for so long.
+    pub(super) fn entry<T: Stored>(
+        &self,
+        value: Option<T>,
+        stamp: Option<Stamp>,
+        l2_left: Duration,
+    ) -> Entry {
+        let absent = value.is_none();
+        let life = self.policy.l1_life(absent, l2_left);
+        let kept_since = Instant::now();
+        let expires_at = kept_since + life;
+        let refresh_after = self.policy.refresh_after(life).filter(|_| !absent);
+        let times = EntryTimes {
+            kept_since,
+            expires_at,
+            refresh_at: refresh_after.map(|after| kept_since + after),
+            usable_until: expires_at + self.policy.options.fail_safe,
+        };
+        Entry::new(value, stamp, times)
+    }
+
+    /// Puts the entry into L1 if anything could vouch for it there.
+    pub(super) fn keep(&mut self, entry: Entry) -> Arc<Entry> {
+        let entry = Arc::new(entry);
+        let trusted = !matches!(self.generation.source, Source::Untrusted);
+        let current = entry.stamp.as_ref().is_some_and(|stamp| self.cache.trust.is_current(stamp));
+        let small = usize::try_from(entry.bytes).is_ok_and(|bytes| bytes <= MAX_VALUE_BYTES);
+        if let (true, true, true, Some(l1)) = (trusted, current, small, &self.cache.l1) {
+            L1::put(l1, self.key, Arc::clone(&entry));
+            self.status.stored_l1 = true;
+        }
+        entry
+    }
+}
+
+fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
+}

@@ -1,0 +1,223 @@
+//! Entries in Redis: reading, filling, deleting. Each reading and filling is one script.
+
+use std::{sync::LazyLock, time::Duration};
+
+use bytes::Bytes;
+use redis::{Script, ScriptInvocation};
+
+use super::{Link, LinkError, VERSION_LIFE, milliseconds};
+use crate::cache::{
+    envelope::Envelope,
+    key::{Key, Tag},
+};
+
+/// How long others leave a load to the instance that has begun it.
+const LOCK_LIFE: Duration = Duration::from_secs(1);
+/// Keys that one step of a scan looks at.
+const SCAN_STEP: usize = 500;
+
+static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/read.lua")));
+static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/fill.lua")));
+static UNLOCK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/unlock.lua")));
+
+/// What L2 says to a reader.
+pub(in crate::cache) enum L2Read {
+    /// A valid entry. With the lock: it is near its end, and whoever reads this is to renew it.
+    Hit { sequence: u64, ttl: Duration, envelope: Bytes, lock: Lock },
+    /// Nothing valid; a load that begins now is as of `sequence`.
+    Miss { sequence: u64, left: Left, lock: Lock },
+}
+
+/// What a script answers to a read: outcome, sequence, lock, data, milliseconds.
+type Answer = (String, u64, i64, Vec<u8>, i64);
+
+/// What to look for in L2.
+#[derive(Clone, Copy)]
+pub(in crate::cache) struct Wanted<'a> {
+    pub(in crate::cache) key: &'a Key,
+    /// Those that are known before loading.
+    pub(in crate::cache) tags: &'a [Tag],
+    /// How long entries of this kind are kept beyond their time.
+    pub(in crate::cache) fail_safe: Duration,
+    /// What may be left of an entry's life for it to be renewed; zero: never.
+    pub(in crate::cache) refresh_below: Duration,
+}
+
+/// What to store in L2.
+#[derive(Clone, Copy)]
+pub(in crate::cache) struct Filling<'a> {
+    pub(in crate::cache) key: &'a Key,
+    pub(in crate::cache) envelope: &'a Envelope,
+    /// The envelope, written.
+    pub(in crate::cache) bytes: &'a [u8],
+    pub(in crate::cache) life: Duration,
+    pub(in crate::cache) fail_safe: Duration,
+}
+
+/// An entry as an operator looks at it.
+pub(in crate::cache) struct Peeked {
+    pub(in crate::cache) bytes: usize,
+    pub(in crate::cache) left: Duration,
+    /// `None`: it cannot be read.
+    pub(in crate::cache) envelope: Option<Envelope>,
+    pub(in crate::cache) versions: Vec<(Tag, Option<u64>)>,
+}
+
+/// What was there instead of a valid entry.
+pub(in crate::cache) enum Left {
+    Nothing,
+    /// One that was invalidated, or is of another epoch.
+    Stale,
+    /// One whose time is up, and that is kept for this long for want of a better one.
+    Expired {
+        envelope: Bytes,
+        kept: Duration,
+    },
+}
+
+/// Who loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache) enum Lock {
+    NotAsked,
+    Acquired,
+    HeldByAnother,
+}
+
+impl Link {
+    /// The entry if it is valid, else a sequence to load under and, if there is a `lock_owner`, the lock.
+    pub(in crate::cache) async fn read(
+        &self,
+        wanted: &Wanted<'_>,
+        lock_owner: Option<&str>,
+    ) -> Result<L2Read, LinkError> {
+        let mut call = READ.prepare_invoke();
+        self.write_read(&mut call, wanted, lock_owner);
+        let answer = self.call(&call).await?;
+        self.understand(answer)
+    }
+
+    /// The same for many entries in one round trip, without locks.
+    pub(in crate::cache) async fn read_many(&self, wanted: &[Wanted<'_>]) -> Result<Vec<L2Read>, LinkError> {
+        let calls = wanted.iter().map(|wanted| {
+            let mut call = READ.prepare_invoke();
+            self.write_read(&mut call, wanted, None);
+            call
+        });
+        let answers: Vec<Answer> = self.call_all(&READ, &calls.collect::<Vec<_>>()).await?;
+        answers.into_iter().map(|answer| self.understand(answer)).collect()
+    }
+
+    fn write_read(&self, call: &mut ScriptInvocation<'_>, wanted: &Wanted<'_>, lock_owner: Option<&str>) {
+        let Wanted { key, tags, fail_safe, refresh_below } = *wanted;
+        call.key(self.names.meta()).key(self.names.entry(key)).key(self.names.lock(key));
+        call.arg(&self.marker).arg(&self.epoch_text).arg(self.names.tag_prefix());
+        call.arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner.unwrap_or_default());
+        call.arg(milliseconds(LOCK_LIFE)).arg(milliseconds(fail_safe)).arg(milliseconds(refresh_below));
+        for tag in tags {
+            call.arg(tag.as_str());
+        }
+    }
+
+    fn understand(&self, (outcome, sequence, lock, data, ms): Answer) -> Result<L2Read, LinkError> {
+        let time = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+        let lock = match lock {
+            1 => Lock::Acquired,
+            2 => Lock::HeldByAnother,
+            _ => Lock::NotAsked,
+        };
+        match outcome.as_str() {
+            "HIT" => Ok(L2Read::Hit { sequence, ttl: time, envelope: data.into(), lock }),
+            "MISS" => {
+                let left = match &*data {
+                    b"" => Left::Nothing,
+                    b"stale" => Left::Stale,
+                    _ => Left::Expired { envelope: data.into(), kept: time },
+                };
+                Ok(L2Read::Miss { sequence, left, lock })
+            }
+            _ => Err(self.other_epoch()),
+        }
+    }
+
+    /// Stores an entry, and lets go of the lock if `lock_owner` has it. `false`: a newer one is there.
+    pub(in crate::cache) async fn fill(
+        &self,
+        filling: &Filling<'_>,
+        lock_owner: &str,
+    ) -> Result<bool, LinkError> {
+        let mut call = FILL.prepare_invoke();
+        self.write_fill(&mut call, filling, lock_owner);
+        self.call(&call).await
+    }
+
+    /// The same for many entries in one round trip.
+    pub(in crate::cache) async fn fill_many(&self, filling: &[Filling<'_>]) -> Result<Vec<bool>, LinkError> {
+        let calls = filling.iter().map(|filling| {
+            let mut call = FILL.prepare_invoke();
+            self.write_fill(&mut call, filling, "");
+            call
+        });
+        self.call_all(&FILL, &calls.collect::<Vec<_>>()).await
+    }
+
+    fn write_fill(&self, call: &mut ScriptInvocation<'_>, filling: &Filling<'_>, lock_owner: &str) {
+        let Filling { key, envelope, bytes, life, fail_safe } = *filling;
+        call.key(self.names.meta()).key(self.names.entry(key)).key(self.names.lock(key));
+        call.arg(&self.marker).arg(&self.epoch_text).arg(envelope.as_of).arg(milliseconds(life + fail_safe));
+        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner);
+        call.arg(bytes);
+        for tag in &envelope.tags {
+            call.arg(tag.as_str());
+        }
+    }
+
+    /// Lets go of the lock if `lock_owner` still has it.
+    pub(in crate::cache) async fn unlock(&self, key: &Key, lock_owner: &str) -> Result<(), LinkError> {
+        let mut call = UNLOCK.key(self.names.lock(key));
+        call.arg(lock_owner);
+        self.call(&call).await
+    }
+
+    /// Deletes the entries whose keys match, in bounded steps and without holding Redis up. Returns how many.
+    pub(in crate::cache) async fn delete_matching(&self, pattern: &str) -> Result<usize, LinkError> {
+        let pattern = format!("{}:entry:{pattern}", self.names.escaped());
+        let mut connection = self.connection.clone();
+        let (mut cursor, mut count) = (0_u64, 0);
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_STEP);
+            let (next, keys): (u64, Vec<Vec<u8>>) = self.watch(scan.query_async(&mut connection)).await?;
+            if !keys.is_empty() {
+                count += keys.len();
+                self.watch(redis::cmd("UNLINK").arg(keys).exec_async(&mut connection)).await?;
+            }
+            if next == 0 {
+                return Ok(count);
+            }
+            cursor = next;
+        }
+    }
+
+    /// What is stored under a key, its remaining life, and the versions of its tags. Judges nothing.
+    pub(in crate::cache) async fn peek(&self, key: &str) -> Result<Option<Peeked>, LinkError> {
+        let name = format!("{}:entry:{key}", self.names.namespace);
+        let mut connection = self.connection.clone();
+        let mut look = redis::pipe();
+        look.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        let (stored, ttl_ms): (Option<Vec<u8>>, i64) = self.watch(look.query_async(&mut connection)).await?;
+        let Some(stored) = stored else { return Ok(None) };
+        let (bytes, envelope) = (stored.len(), Envelope::read(&stored.into()));
+        let tags = envelope.as_ref().map(|envelope| envelope.tags.clone()).unwrap_or_default();
+        let mut versions: Vec<Option<u64>> = Vec::new();
+        if !tags.is_empty() {
+            let mut ask = redis::cmd("MGET");
+            tags.iter().for_each(|tag| {
+                ask.arg(format!("{}{tag}", self.names.tag_prefix()));
+            });
+            versions = self.watch(ask.query_async(&mut connection)).await?;
+        }
+        let left = Duration::from_millis(u64::try_from(ttl_ms).unwrap_or_default());
+        let versions = tags.into_iter().zip(versions).collect();
+        Ok(Some(Peeked { bytes, left, envelope, versions }))
+    }
+}
