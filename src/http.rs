@@ -8,3 +8,4 @@ pub mod if_match;
 pub mod middleware;
 pub mod params;
 pub mod reply;
+pub mod view_cache;

@@ -4,10 +4,13 @@
 
 pub mod channels;
 pub mod documents;
+pub mod functions;
+mod invalidate;
 pub mod members;
 pub mod messages;
 pub mod notifications;
 pub mod search;
+pub mod selects;
 pub mod tags;
 pub mod users;
 pub mod view;
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use diesel::QueryResult;
 
 use crate::{
-    cache::{Cache, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Token},
+    cache::{Cache, Item, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Token},
     config::policies::Policies,
     db::{Db, DbError, Reader},
 };
@@ -45,6 +48,15 @@ pub trait CachedQuery: Send + Sync + 'static {
         db: &mut Reader,
         learned: &mut Vec<Tag>,
     ) -> impl Future<Output = QueryResult<Option<Self::Value>>> + Send;
+}
+
+/// A read that is cached, and of which many can be loaded at once.
+pub trait BatchQuery: CachedQuery {
+    /// Loads all of these: one value for each, in their order, with the tags that came to light.
+    fn load_many(
+        db: &mut Reader,
+        queries: &[&Self],
+    ) -> impl Future<Output = QueryResult<Vec<Loaded<Self::Value>>>> + Send;
 }
 
 /// Runs cached queries.
@@ -77,19 +89,64 @@ impl Queries {
         let query = Arc::new(query);
         let load = {
             let (db, query) = (self.db.clone(), Arc::clone(&query));
-            move || async move {
-                load(&db, &*query).await.map_err(|err| -> Box<dyn std::error::Error + Send + Sync> {
-                    if err.is_passing() { SourceAway(err.into()).into() } else { err.into() }
-                })
-            }
+            move || async move { load(&db, &*query).await.map_err(load_error) }
         };
         self.cache.read(self.policy(Q::KIND), question, || query.tags(), load).await
+    }
+
+    /// Reads anything through the cache.
+    ///
+    /// # Errors
+    /// When the value is not cached and cannot be loaded.
+    pub async fn read<T, F, L>(
+        &self,
+        kind: Kind,
+        question: Question<'_>,
+        tags: Vec<Tag>,
+        load: F,
+    ) -> Result<Read<T>, LoadError>
+    where
+        T: Stored,
+        F: FnOnce(Db) -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, DbError>> + Send + 'static,
+    {
+        let db = self.db.clone();
+        let load = move || async move { load(db).await.map_err(load_error) };
+        self.cache.read(self.policy(kind), question, || tags, load).await
+    }
+
+    /// Runs many queries of one kind through the cache, with one round trip to Redis and one load for all that are
+    /// missing. Answers in their order.
+    ///
+    /// # Errors
+    /// When one is not cached and the load fails.
+    pub async fn get_many<Q: BatchQuery>(
+        &self,
+        queries: Vec<Q>,
+        token: Option<&Token>,
+    ) -> Result<Vec<Read<Q::Value>>, LoadError> {
+        let items: Vec<_> =
+            queries.iter().map(|query| Item { key: query.key(), tags: query.tags() }).collect();
+        let (db, queries) = (self.db.clone(), Arc::<[Q]>::from(queries));
+        let load = move |wanted: Vec<usize>| {
+            let (db, queries) = (db.clone(), Arc::clone(&queries));
+            async move {
+                let wanted: Vec<&Q> = wanted.iter().filter_map(|index| queries.get(*index)).collect();
+                db.read(async |reader| Q::load_many(reader, &wanted).await).await.map_err(load_error)
+            }
+        };
+        self.cache.read_many(self.policy(Q::KIND), &items, token, load).await
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is a policy for each kind")]
     fn policy(&self, kind: Kind) -> &Arc<Policy> {
         &self.policies[kind as usize]
     }
+}
+
+/// A database that is away is no fault of what was asked.
+fn load_error(err: DbError) -> Box<dyn std::error::Error + Send + Sync> {
+    if err.is_passing() { SourceAway(err.into()).into() } else { err.into() }
 }
 
 async fn load<Q: CachedQuery>(db: &Db, query: &Q) -> Result<Loaded<Q::Value>, DbError> {

@@ -4,6 +4,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{Data, Path, Query},
 };
+use futures_util::FutureExt as _;
 
 use crate::{
     app::App,
@@ -16,8 +17,13 @@ use crate::{
         if_match::IfMatch,
         params::PageQuery,
         reply,
+        view_cache::ViewCache,
     },
-    queries::documents::{DocumentById, DocumentsOfWorkspace, VersionOfDocument, VersionsOfDocument},
+    queries::{
+        Kind,
+        documents::{DocumentById, DocumentsOfWorkspace, VersionsOfDocument, load_version},
+        tags,
+    },
     services::documents::{self, ChangeDocument, CreateDocument},
 };
 
@@ -95,7 +101,8 @@ pub(super) async fn get_document_version(
     path: Path<(WorkspaceId, DocumentId, i64)>,
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
-    let ((workspace, document, version), token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
-    reply::cached(&app, &request, &caller, VersionOfDocument { workspace, document, version }).await
+    let version @ (workspace, document, _) = path.into_inner();
+    membership(&app.queries, &caller.actor, workspace, caller.token.as_ref()).await?;
+    let cache = ViewCache::for_all("document-version", Kind::Document).tag(tags::document(document));
+    cache.answer(&app, &request, &caller, move |db, learned| load_version(db, version, learned).boxed()).await
 }

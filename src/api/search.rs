@@ -14,7 +14,7 @@ use crate::{
     error::AppError,
     http::{caller::Caller, params::PageQuery, reply},
     queries::{
-        channels::PrivateChannelsOf,
+        channels::private_channels_of,
         search::{Search, Types, normalised},
     },
 };
@@ -70,8 +70,7 @@ pub(super) async fn search(
     let (workspace, user, token) = (path.into_inner(), caller.actor.user_id, caller.token.as_ref());
     membership(&app.queries, &caller.actor, workspace, token).await?;
     let (words, types) = (sought.words()?, sought.types()?);
-    let private_channels = app.queries.get(PrivateChannelsOf { workspace, user }, token).await?.value;
-    let private_channels = private_channels.map(|ids| ids.0.clone()).unwrap_or_default();
+    let private_channels = private_channels_of(&app.queries, workspace, user, token).await?;
     let after = page.position(&app.cursors, Search::scope(workspace, &words, types))?;
     let (limit, cursors) = (page.limit()?, app.cursors.clone());
     let query = Search { workspace, words, types, private_channels, after, limit, cursors };

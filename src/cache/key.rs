@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 /// Name of one cache entry. Copied, compared and hashed without allocating.
 ///
-/// Its text, `entity:id[:suffix][:sub-id][:arguments]:vN`, is what L2 and the tools use.
+/// Its text, `entity[:id][:suffix][:sub-id][:arguments]:vN`, is what L2 and the tools use.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     entity: &'static str,
-    id: Uuid,
+    id: Option<Uuid>,
     suffix: &'static str,
     sub_id: Option<Uuid>,
     arguments: Option<ArgumentsHash>,
@@ -28,7 +28,18 @@ impl Key {
     /// The entry of `entity` with this id; `schema` is the version of the stored type.
     #[must_use]
     pub const fn new(entity: &'static str, id: Uuid, schema: u16) -> Self {
-        Self { entity, id, suffix: "", sub_id: None, arguments: None, schema }
+        Self { entity, id: Some(id), suffix: "", sub_id: None, arguments: None, schema }
+    }
+
+    /// An entry that is about what its arguments say: `function:exchange-rate:HASH`.
+    #[must_use]
+    pub const fn hashed(
+        entity: &'static str,
+        name: &'static str,
+        arguments: ArgumentsHash,
+        schema: u16,
+    ) -> Self {
+        Self { entity, id: None, suffix: name, sub_id: None, arguments: Some(arguments), schema }
     }
 
     /// One of several entries about the same thing: `workspace:ID:members`.
@@ -52,7 +63,10 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.entity, self.id)?;
+        f.write_str(self.entity)?;
+        if let Some(id) = &self.id {
+            write!(f, ":{id}")?;
+        }
         if !self.suffix.is_empty() {
             write!(f, ":{}", self.suffix)?;
         }
@@ -89,6 +103,13 @@ impl ArgumentsHash {
         let mut canonical = String::new();
         write_canonical(&value, &mut canonical);
         Self(Sha256::digest(canonical.as_bytes()).into())
+    }
+}
+
+/// A SHA-256 that was made otherwise.
+impl From<[u8; 32]> for ArgumentsHash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
     }
 }
 
@@ -157,6 +178,13 @@ impl Tag {
     #[must_use]
     pub fn pair(entity: &'static str, id: Uuid, suffix: &'static str, sub_id: Uuid) -> Self {
         Self(format!("{entity}:{id}:{suffix}:{sub_id}").into())
+    }
+
+    /// `entity:name`, of a name that the program has chosen.
+    #[must_use]
+    pub fn named(entity: &'static str, name: &str) -> Self {
+        let name: String = name.chars().filter(char::is_ascii_graphic).collect();
+        Self(format!("{entity}:{name}").into())
     }
 
     /// The tag that every entry carries: to invalidate it is to invalidate everything.

@@ -59,6 +59,14 @@ impl Policy {
         Self { kind, options, stats }
     }
 
+    /// The same, for what is kept no longer than `ttl`. Counts with the other.
+    #[must_use]
+    pub fn for_at_most(of: &Self, ttl: Duration) -> Self {
+        let PolicyOptions { l1, l2, .. } = of.options;
+        let options = PolicyOptions { l1: l1.min(ttl), l2: l2.min(ttl), ..of.options };
+        Self { kind: of.kind, options, stats: of.stats.clone() }
+    }
+
     /// Life in L1 of something found (or known to be absent); never longer than L2 would keep it.
     pub(super) fn l1_life(&self, absent: bool, l2_left: Duration) -> Duration {
         let PolicyOptions { l1, absent: of_absent, .. } = self.options;

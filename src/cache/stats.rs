@@ -38,6 +38,7 @@ pub(super) struct Stats {
 }
 
 /// Numbers of one kind of data, looked up once.
+#[derive(Clone)]
 pub(super) struct KindStats {
     l1: TierStats,
     l2: TierStats,
@@ -106,6 +107,7 @@ fn take(under_way: &mut VecDeque<(u64, Instant)>, sequence: u64) -> Option<Insta
     under_way.remove(index).map(|(_, at)| at)
 }
 
+#[derive(Clone)]
 struct TierStats {
     hit: IntCounter,
     fail_safe: IntCounter,

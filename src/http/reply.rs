@@ -45,7 +45,10 @@ pub async fn cached<Q: CachedQuery<Value = View>>(
 }
 
 /// 200, 304 if the client has it, 404 if it is known that there is none.
-fn view(
+///
+/// # Errors
+/// [`AppError::NotFound`].
+pub fn view(
     app: &App,
     request: &HttpRequest,
     caller: &Caller,

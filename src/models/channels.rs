@@ -134,16 +134,14 @@ impl ChannelReader {
     }
 
     /// The private channels of a workspace that a user reads, in the order of their ids.
-    pub async fn list_private(
-        db: &mut Reader,
-        workspace: WorkspaceId,
-        user: UserId,
-    ) -> QueryResult<Vec<ChannelId>> {
-        let mine = channel_readers::table
+    #[diesel::dsl::auto_type(no_type_alias)]
+    pub fn private_of(workspace: WorkspaceId, user: UserId) -> _ {
+        channel_readers::table
             .filter(channel_readers::workspace_id.eq(workspace))
             .filter(channel_readers::user_id.eq(user))
-            .filter(channel_readers::is_private.eq(true));
-        db.list(mine.select(channel_readers::channel_id).order(channel_readers::channel_id)).await
+            .filter(channel_readers::is_private.eq(true))
+            .select(channel_readers::channel_id)
+            .order(channel_readers::channel_id)
     }
 }
 

@@ -75,16 +75,18 @@ impl JournalRow {
         .await
     }
 
-    /// Records what no trigger sees. Returns the row's number.
-    pub async fn record(db: &mut AsyncPgConnection, changes: &[Change]) -> QueryResult<i64> {
+    /// Records what no trigger sees.
+    pub async fn record(db: &mut AsyncPgConnection, changes: &[Change]) -> QueryResult<Self> {
+        let recorded = changes.to_vec();
         let changes = serde_json::to_string(changes);
         let changes = changes.map_err(|err| diesel::result::Error::SerializationError(Box::new(err)))?;
         let row: Recorded =
-            diesel::sql_query("INSERT INTO cache_journal (changes) VALUES ($1::jsonb) RETURNING id")
+            diesel::sql_query("INSERT INTO cache_journal (changes) VALUES ($1::jsonb) RETURNING id, xid")
                 .bind::<Text, _>(changes)
                 .get_result(db)
                 .await?;
-        Ok(row.id)
+        let position = u64::try_from(row.xid).unwrap_or_default();
+        Ok(Self { id: row.id, position, changes: recorded })
     }
 
     /// What has become visible since `snapshot`, and the snapshot for the next call. A row is returned once, whatever
@@ -144,6 +146,8 @@ pub(super) fn present_snapshot(text: Option<&str>) -> QueryResult<Snapshot> {
 struct Recorded {
     #[diesel(sql_type = BigInt)]
     id: i64,
+    #[diesel(sql_type = BigInt)]
+    xid: i64,
 }
 
 #[derive(QueryableByName)]

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    CachedQuery, Kind, tags,
+    CachedQuery, Kind, Queries,
+    selects::{CachedSelect as _, Caching},
+    tags,
     users::PersonView,
     view::{Page, View},
 };
 use crate::{
-    cache::{ArgumentsHash, Json, Key, Tag},
+    cache::{ArgumentsHash, Json, Key, LoadError, Tag, Token},
     db::Reader,
     domain::{
         id::{ChannelId, UserId, WorkspaceId},
@@ -140,28 +142,18 @@ impl CachedQuery for ReadershipOf {
 
 /// The private channels of a workspace that a user reads, in the order of their ids: with his membership, all that
 /// decides what a search may show him.
-#[derive(Debug)]
-pub struct PrivateChannelsOf {
-    pub workspace: WorkspaceId,
-    pub user: UserId,
-}
-
-impl CachedQuery for PrivateChannelsOf {
-    type Value = Json<Vec<ChannelId>>;
-    const KIND: Kind = Kind::Messages;
-
-    fn key(&self) -> Key {
-        let key = Key::new("workspace", self.workspace.as_uuid(), 1).suffix("private-channels");
-        key.sub_id(self.user.as_uuid())
-    }
-
-    fn tags(&self) -> Vec<Tag> {
-        channels_seen_by(self.workspace, self.user)
-    }
-
-    async fn load(&self, db: &mut Reader, _learned: &mut Vec<Tag>) -> QueryResult<Option<Self::Value>> {
-        Ok(Some(Json(ChannelReader::list_private(db, self.workspace, self.user).await?)))
-    }
+///
+/// # Errors
+/// When they are not cached and cannot be loaded.
+pub async fn private_channels_of(
+    queries: &Queries,
+    workspace: WorkspaceId,
+    user: UserId,
+    token: Option<&Token>,
+) -> Result<Vec<ChannelId>, LoadError> {
+    let caching = Caching::of(Kind::Messages).tags(channels_seen_by(workspace, user)).token(token);
+    let read = ChannelReader::private_of(workspace, user).cached_list(queries, caching).await?;
+    Ok(read.value.map(|ids| ids.0.clone()).unwrap_or_default())
 }
 
 /// What it depends on which channels of a workspace a user reads.

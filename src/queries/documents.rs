@@ -173,37 +173,23 @@ impl CachedQuery for DocumentsOfWorkspace {
     }
 }
 
-/// A version of a document. It never changes; the person who made it may.
-#[derive(Debug)]
-pub struct VersionOfDocument {
-    pub workspace: WorkspaceId,
-    pub document: DocumentId,
-    pub version: i64,
-}
-
-impl CachedQuery for VersionOfDocument {
-    type Value = View;
-    const KIND: Kind = Kind::Document;
-
-    fn key(&self) -> Key {
-        let key = Key::new("document", self.document.as_uuid(), 1).suffix("version");
-        key.sub_id(self.workspace.as_uuid()).arguments(ArgumentsHash::of(&self.version))
+/// Loads a version of a document. It never changes; the person who made it may.
+///
+/// # Errors
+/// Those of the database.
+pub async fn load_version(
+    db: &mut Reader,
+    (workspace, document, version): (WorkspaceId, DocumentId, i64),
+    learned: &mut Vec<Tag>,
+) -> QueryResult<Option<View>> {
+    if Document::find(db, workspace, document).await?.is_none() {
+        return Ok(None);
     }
-
-    fn tags(&self) -> Vec<Tag> {
-        vec![tags::document(self.document)]
-    }
-
-    async fn load(&self, db: &mut Reader, learned: &mut Vec<Tag>) -> QueryResult<Option<View>> {
-        if Document::find(db, self.workspace, self.document).await?.is_none() {
-            return Ok(None);
-        }
-        let row = DocumentVersion::find(db, self.document, self.version).await?;
-        let Some((row, editor)) = row else { return Ok(None) };
-        learned.push(tags::user(editor.id));
-        let view = DocumentVersionView::new(row, editor, true);
-        Ok(Some(View::object(view.version, &view)))
-    }
+    let row = DocumentVersion::find(db, document, version).await?;
+    let Some((row, editor)) = row else { return Ok(None) };
+    learned.push(tags::user(editor.id));
+    let view = DocumentVersionView::new(row, editor, true);
+    Ok(Some(View::object(view.version, &view)))
 }
 
 /// A page of a document's versions, newest first, without their contents.

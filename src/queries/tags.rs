@@ -94,6 +94,24 @@ pub fn channel_messages(id: ChannelId) -> Tag {
     Tag::suffixed("channel", id.as_uuid(), "messages")
 }
 
+/// A workspace and all lists that belong to it.
+#[must_use]
+pub fn all_of_workspace(id: WorkspaceId) -> Vec<Tag> {
+    vec![workspace(id), workspace_members(id), workspace_documents(id), workspace_channels(id)]
+}
+
+/// A user, his sessions and memberships.
+#[must_use]
+pub fn all_of_user(id: UserId) -> Vec<Tag> {
+    vec![user(id), user_sessions(id), user_workspaces(id), user_channels(id)]
+}
+
+/// A channel, its members and messages.
+#[must_use]
+pub fn all_of_channel(id: ChannelId) -> Vec<Tag> {
+    vec![channel(id), channel_members(id), channel_messages(id)]
+}
+
 /// What a change makes stale.
 #[must_use]
 pub fn tags_of(change: &Change) -> Vec<Tag> {

@@ -3,9 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::{
-    app::App, cache::Tag, db::Written, domain::Change, error::AppError, models::journal::JournalRow,
-};
+use crate::{app::App, cache::Tag, db::Written, error::AppError};
 
 /// Tags to invalidate.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -58,23 +56,10 @@ impl DeletePattern {
 /// Invalidates tags on every instance.
 pub async fn invalidate(app: &App, input: &InvalidateTags) -> Result<Written<usize>, AppError> {
     let tags = InvalidateTags::parse(&input.tags)?;
-    Ok(announce(app, &tags).await?.map(|()| tags.len()))
+    Ok(app.queries.invalidate(&tags).await?.map(|()| tags.len()))
 }
 
 /// Deletes the entries whose keys match, from L2 and from the memory of every instance.
 pub async fn delete_pattern(app: &App, input: &DeletePattern) -> Result<Written<()>, AppError> {
-    announce(app, &[DeletePattern::parse(&input.pattern)?]).await
-}
-
-/// Recorded first, so that every instance hears of it whatever happens to this one or to Redis.
-async fn announce(app: &App, tags: &[Tag]) -> Result<Written<()>, AppError> {
-    let changes: Vec<_> = tags.iter().map(|tag| Change::Tag { name: tag.to_string() }).collect();
-    let id = app.db.journal(async |db| JournalRow::record(db, &changes).await).await?;
-    let invalidated = app.cache.invalidate(tags, "operator").await;
-    app.cache.delete_from_l2(tags).await;
-    if invalidated.announced && app.cache.can_relay() {
-        // Otherwise it is announced a second time, which does no harm.
-        let _ = app.db.journal(async |db| JournalRow::mark(db, &[id]).await).await;
-    }
-    Ok(Written { value: (), token: invalidated.token })
+    Ok(app.queries.invalidate(&[DeletePattern::parse(&input.pattern)?]).await?)
 }

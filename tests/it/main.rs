@@ -32,5 +32,6 @@ mod rate_limit;
 mod requests;
 mod search;
 mod surface;
+mod toolkit;
 mod users;
 mod workspaces;

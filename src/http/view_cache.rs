@@ -1,0 +1,133 @@
+//! The view cache: an endpoint's answer is kept as it goes on the wire, under its route, its path and its query.
+//!
+//! Opt-in, in the handler and in one place: which kind of data it is, whom it is for, and on what it depends.
+//!
+//! ```ignore
+//! pub(super) async fn list_things(app: Data<App>, caller: Caller, path: Path<WorkspaceId>, request: HttpRequest) -> … {
+//!     membership(&app.queries, &caller.actor, *path, caller.token.as_ref()).await?;
+//!     let cache = ViewCache::for_all("things", Kind::Workspace).tag(tags::workspace(*path));
+//!     cache.answer(&app, &request, &caller, move |db, learned| async move { … Ok(Some(View::object(version, &thing))) }.boxed()).await
+//! }
+//! ```
+//!
+//! **Invariant.** Whether the caller may see it is decided before, each time: what is kept is shown to everybody who gets
+//! that far, or, with [`ViewCache::for_caller`], to one. Only GET and HEAD are answered from it, and only what would be
+//! a 200 is kept (and, for a shorter time, that there is nothing). Order and encoding of the query do not matter.
+
+use actix_web::{HttpRequest, HttpResponse};
+use diesel::QueryResult;
+use futures_util::future::BoxFuture;
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use super::{caller::Caller, reply};
+use crate::{
+    app::App,
+    cache::{ArgumentsHash, Key, Loaded, Question, Tag},
+    db::Reader,
+    error::AppError,
+    queries::{Kind, view::View},
+};
+
+/// How an endpoint's answer is cached.
+#[derive(Debug, Clone)]
+pub struct ViewCache {
+    name: &'static str,
+    kind: Kind,
+    per_caller: bool,
+    tags: Vec<Tag>,
+    schema: u16,
+}
+
+impl ViewCache {
+    /// The same answer for everybody who may see it. The name appears in keys.
+    #[must_use]
+    pub const fn for_all(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, per_caller: false, tags: Vec::new(), schema: 1 }
+    }
+
+    /// An answer for each caller.
+    #[must_use]
+    pub const fn for_caller(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, per_caller: true, tags: Vec::new(), schema: 1 }
+    }
+
+    /// The answer ends when this is invalidated.
+    #[must_use]
+    pub fn tag(mut self, tag: Tag) -> Self {
+        self.tags.push(tag);
+        self
+    }
+
+    /// The version of what is answered: raise it when that changes.
+    #[must_use]
+    pub fn schema(self, schema: u16) -> Self {
+        Self { schema, ..self }
+    }
+
+    /// The kept answer, or one that is loaded now: 200, 304 if the client has it, 404 if there is nothing. The loader adds
+    /// tags that come to light to the second argument.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`], and what keeps it from being loaded.
+    pub async fn answer<L>(
+        self,
+        app: &App,
+        request: &HttpRequest,
+        caller: &Caller,
+        load: L,
+    ) -> Result<HttpResponse, AppError>
+    where
+        L: for<'a> FnOnce(&'a mut Reader, &'a mut Vec<Tag>) -> BoxFuture<'a, QueryResult<Option<View>>>
+            + Send
+            + 'static,
+    {
+        if !request.method().is_safe() {
+            return Err(AppError::internal("only GET and HEAD are answered from the view cache"));
+        }
+        let caller_id = self.per_caller.then(|| caller.actor.user_id.as_uuid());
+        let key = Key::hashed("view", self.name, hash_of(request, caller_id), self.schema);
+        let question = Question { key, token: caller.token.as_ref() };
+        let tags = self.tags;
+        let read = app.queries.read(self.kind, question, tags, |db| async move {
+            let mut learned = Vec::new();
+            let value = db.read(async |reader| load(reader, &mut learned).await).await?;
+            Ok(Loaded { value, tags: learned })
+        });
+        reply::view(app, request, caller, &read.await?)
+    }
+}
+
+/// Of route, path, query and caller.
+fn hash_of(request: &HttpRequest, caller: Option<Uuid>) -> ArgumentsHash {
+    let route = request.match_pattern();
+    // Decoded; each in its place.
+    let path: Vec<_> = request.match_info().iter().collect();
+    ArgumentsHash::of(&(route, path, normalised(request.query_string()), caller))
+}
+
+/// Parameters by name. Those of one name keep their order, which may mean something.
+fn normalised(query: &str) -> Vec<(String, String)> {
+    let mut parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    parameters.sort_by(|(one, _), (other, _)| one.cmp(other));
+    parameters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_encoding_of_a_query_do_not_matter() {
+        let wanted = normalised("q=two+words&limit=5");
+        for same in ["limit=5&q=two%20words", "&limit=5&&q=t%77o+words&", "limit=%35&q=two%20words"] {
+            assert_eq!(normalised(same), wanted, "{same}");
+        }
+        for other in
+            ["q=two+words", "q=two+words&limit=6", "q=two+words&limit=5&limit=5", "q=Two+words&limit=5"]
+        {
+            assert_ne!(normalised(other), wanted, "{other}");
+        }
+        assert_ne!(normalised("a=1&a=2"), normalised("a=2&a=1"));
+    }
+}
