@@ -21,7 +21,7 @@ use crate::{
     config::{CacheStatusAudience, Config},
     db::{Announce, Committed, Db},
     http::cursor::CursorKey,
-    journal::{Journal, Marks, relay_before_use},
+    journal::{Announced, Journal, Marks, relay_before_use},
     metrics::Metrics,
     queries::{Queries, tags::tags_of_all},
     rate_limit::{Limits, shared::Shared},
@@ -215,7 +215,7 @@ fn announce(cache: &Arc<Cache>, marks: Marks) -> Announce {
             let invalidated = cache.invalidate_recorded(&tags_of_all(&changes), position, "write").await;
             if invalidated.announced && !journal_ids.is_empty() {
                 // Nobody listens only while the process stops; the relay of another takes over.
-                let _ = marks.send(journal_ids);
+                let _ = marks.send(Announced { ids: journal_ids, epoch: invalidated.epoch });
             }
             invalidated.token
         })
@@ -228,7 +228,7 @@ fn start_tasks(
     cache: &Arc<Cache>,
     db: &Db,
     redis: Option<Redis>,
-    announced: mpsc::UnboundedReceiver<Vec<i64>>,
+    announced: mpsc::UnboundedReceiver<Announced>,
 ) {
     let journal = Arc::new(Journal { db: db.clone(), cache: Arc::clone(cache) });
     if let Some(redis) = redis {

@@ -3,7 +3,8 @@
 //! * **Relay** (with Redis, on every instance): rows that their writer has not announced within a short grace are
 //!   announced by whoever claims them first. A writer that dies after its commit, and a row changed by another program,
 //!   are covered by this. At least once: announcing twice costs a miss.
-//! * **Marks**: a writer that has announced its rows says so, in batches and late.
+//! * **Marks**: a writer that has announced its rows says so, and in which life of Redis, in batches and late. Who is
+//!   connected to another one announces them there: a Redis that was replaced may go on serving some.
 //! * **Journal as the bus** (a server, but no Redis, or none that can be reached): every instance reads new rows several
 //!   times a second and renews its lease from that. So L1 goes on shielding PostgreSQL.
 //!
@@ -36,6 +37,8 @@ use crate::{
 const GRACE: Duration = Duration::from_millis(300);
 /// A row that was claimed and is still not announced after this is announced by everybody.
 const OVERDUE: Duration = Duration::from_millis(800);
+/// How long what was announced in one life of Redis is looked for by those in another.
+const LATELY: Duration = Duration::from_secs(10);
 /// How long a reader of the journal remembers which rows it has written itself.
 const OWN: Duration = Duration::from_secs(60);
 /// How often rows that are due are looked for.
@@ -57,7 +60,16 @@ const KEEP_ANSWERS_HOURS: i64 = 24;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Rows that their writer has announced.
-pub type Marks = mpsc::UnboundedSender<Vec<i64>>;
+#[derive(Debug)]
+pub struct Announced {
+    /// Their numbers.
+    pub ids: Vec<i64>,
+    /// The life of Redis in which they were.
+    pub epoch: u64,
+}
+
+/// Where that is told.
+pub type Marks = mpsc::UnboundedSender<Announced>;
 
 /// The tasks around the journal.
 pub struct Journal {
@@ -70,29 +82,33 @@ pub struct Journal {
 impl Journal {
     /// Announces what its writers have not, until stopped.
     pub async fn relay(&self, stop: CancellationToken) {
+        let repeated = tokio::sync::Mutex::new(HashMap::new());
         let work = || async {
-            let relayed = self.relay_once().await;
+            let relayed = self.relay_once(&mut *repeated.lock().await).await;
             self.db.note_reachable(relayed.is_ok());
             relayed.map(|count| count > 0)
         };
         repeat("relaying the journal", RELAY_EVERY, stop, work).await;
     }
 
-    /// Announces the rows that are due. Returns how many it was.
+    /// Announces the rows that are due. Returns how many it was. `repeated`: rows that were announced elsewhere and, by
+    /// this process, here.
     ///
     /// # Errors
     /// When the database does not answer.
-    async fn relay_once(&self) -> Result<usize, DbError> {
-        if !self.cache.can_relay() {
+    async fn relay_once(&self, repeated: &mut HashMap<(i64, u64), Instant>) -> Result<usize, DbError> {
+        let Some(epoch) = self.cache.relay_epoch() else {
             // It stays asked whether the database is there.
             self.db.journal(async |db| JournalRow::list_due(db, 0, 0).await).await?;
             return Ok(0);
-        }
+        };
         let claimed = self.db.journal(async |db| {
             AnsiTransactionManager::begin_transaction(db).await?;
             let rows = JournalRow::claim(db, milliseconds(GRACE), CLAIM).await?;
-            if !rows.is_empty() && self.cache.relay(&tags_of_rows(&rows)).await {
-                JournalRow::mark(db, &ids(&rows)).await?;
+            if !rows.is_empty()
+                && let Some(epoch) = self.cache.relay(&tags_of_rows(&rows)).await
+            {
+                JournalRow::mark(db, &ids(&rows), epoch).await?;
                 AnsiTransactionManager::commit_transaction(db).await?;
                 return Ok(rows.len());
             }
@@ -103,48 +119,77 @@ impl Journal {
         // Whoever has claimed these does not get on with it: he may be paused.
         let overdue =
             self.db.journal(async |db| JournalRow::list_due(db, milliseconds(OVERDUE), CLAIM).await).await?;
-        if !overdue.is_empty() && self.cache.relay(&tags_of_rows(&overdue)).await {
-            self.db.journal(async |db| JournalRow::mark(db, &ids(&overdue)).await).await?;
+        if !overdue.is_empty()
+            && let Some(epoch) = self.cache.relay(&tags_of_rows(&overdue)).await
+        {
+            self.db.journal(async |db| JournalRow::mark(db, &ids(&overdue), epoch).await).await?;
         }
+        self.relay_elsewhere(epoch, repeated).await?;
         Ok(claimed)
     }
 
+    /// Announces here what was announced in another life of Redis. While a Redis that was replaced goes on serving some
+    /// instances, each side has to hear of the other's writes.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    async fn relay_elsewhere(
+        &self,
+        epoch: u64,
+        repeated: &mut HashMap<(i64, u64), Instant>,
+    ) -> Result<(), DbError> {
+        let lately = milliseconds(LATELY);
+        let rows =
+            self.db.journal(async |db| JournalRow::list_relayed_elsewhere(db, epoch, lately, CLAIM).await);
+        let mut rows = rows.await?;
+        rows.retain(|row| !repeated.contains_key(&(row.id, epoch)));
+        repeated.retain(|_, at| at.elapsed() < 2 * LATELY);
+        if !rows.is_empty()
+            && let Some(announced_in) = self.cache.relay(&tags_of_rows(&rows)).await
+        {
+            repeated.extend(rows.iter().map(|row| ((row.id, announced_in), Instant::now())));
+        }
+        Ok(())
+    }
+
     /// Writes the marks that arrive, until stopped.
-    pub async fn mark(&self, mut marks: mpsc::UnboundedReceiver<Vec<i64>>, stop: CancellationToken) {
+    pub async fn mark(&self, mut marks: mpsc::UnboundedReceiver<Announced>, stop: CancellationToken) {
         let mut batch = Vec::new();
         while let Some(Some(first)) = stop.run_until_cancelled(marks.recv()).await {
-            batch.extend(first);
+            batch.push(first);
             if stop.run_until_cancelled(tokio::time::sleep(MARK_EVERY)).await.is_none() {
                 break;
             }
             while batch.len() < MARKS
                 && let Ok(more) = marks.try_recv()
             {
-                batch.extend(more);
+                batch.push(more);
             }
-            self.write_marks(&batch).await;
-            batch.clear();
+            self.write_marks(std::mem::take(&mut batch)).await;
         }
         marks.close();
         while let Ok(more) = marks.try_recv() {
-            batch.extend(more);
+            batch.push(more);
         }
-        self.write_marks(&batch).await;
+        self.write_marks(batch).await;
     }
 
-    async fn write_marks(&self, ids: &[i64]) {
-        if ids.is_empty() {
-            return;
-        }
-        let marked = self.db.journal(async |db| JournalRow::mark(db, ids).await);
-        if let Err(err) = marked.await {
-            log::warn!("error.chain":% = Chain(&err); "journal rows were not marked; the relay will announce them again");
+    async fn write_marks(&self, mut batch: Vec<Announced>) {
+        // One statement for each life of Redis: nearly always it is one.
+        while let Some(Announced { mut ids, epoch }) = batch.pop() {
+            for same in batch.extract_if(.., |other| other.epoch == epoch) {
+                ids.extend(same.ids);
+            }
+            let marked = self.db.journal(async |db| JournalRow::mark(db, &ids, epoch).await);
+            if let Err(err) = marked.await {
+                log::warn!("error.chain":% = Chain(&err); "journal rows were not marked; the relay will announce them again");
+            }
         }
     }
 
     /// Hears of every change by reading the journal, until stopped: there is no Redis. `own`: rows that this process has
     /// heard of by writing them.
-    pub async fn listen(&self, mut own: mpsc::UnboundedReceiver<Vec<i64>>, stop: CancellationToken) {
+    pub async fn listen(&self, mut own: mpsc::UnboundedReceiver<Announced>, stop: CancellationToken) {
         self.read_along(Some(&mut own), &stop).await;
     }
 
@@ -163,7 +208,7 @@ impl Journal {
     /// Reads the journal until stopped or not needed any more.
     async fn read_along(
         &self,
-        mut own: Option<&mut mpsc::UnboundedReceiver<Vec<i64>>>,
+        mut own: Option<&mut mpsc::UnboundedReceiver<Announced>>,
         stop: &CancellationToken,
     ) {
         let mut seen: Option<Snapshot> = None;
@@ -183,8 +228,8 @@ impl Journal {
                     continue;
                 }
                 Ok((present, rows)) => {
-                    while let Some(ids) = own.as_mut().and_then(|own| own.try_recv().ok()) {
-                        written.extend(ids.into_iter().map(|id| (id, asked)));
+                    while let Some(announced) = own.as_mut().and_then(|own| own.try_recv().ok()) {
+                        written.extend(announced.ids.into_iter().map(|id| (id, asked)));
                     }
                     let news = rows.iter().filter(|row| !written.contains_key(&row.id));
                     let changes: Vec<_> = news.flat_map(|row| row.changes.clone()).collect();
@@ -235,7 +280,10 @@ pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::
     // The horizon first: whatever is below it is seen by the reading that follows.
     let due = db.journal(async |db| {
         let horizon = JournalRow::horizon(db).await?;
-        Ok((horizon, JournalRow::list_due(db, 0, CLAIM).await?))
+        let mut rows = JournalRow::list_due(db, 0, CLAIM).await?;
+        let lately = milliseconds(LATELY);
+        rows.extend(JournalRow::list_relayed_elsewhere(db, link.epoch(), lately, CLAIM).await?);
+        Ok((horizon, rows))
     });
     let (horizon, rows) = due.await?;
     if rows.is_empty() {
@@ -245,7 +293,7 @@ pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::
     let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
     let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
     link.announce(&tags).await?;
-    db.journal(async |db| JournalRow::mark(db, &ids(&rows)).await).await?;
+    db.journal(async |db| JournalRow::mark(db, &ids(&rows), link.epoch()).await).await?;
     Ok(horizon)
 }
 

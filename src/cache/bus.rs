@@ -310,6 +310,11 @@ impl Hearing<'_> {
     pub fn heard(&self, tags: &[Tag]) {
         self.cache.stats.invalidated("journal", tags.len());
         self.generation.hear_local(tags);
+        if self.cache.has_bus {
+            // L2 may not know of it yet. Once Redis is back, this process must not answer from there what it knows to be
+            // old.
+            self.cache.trust.leave_unannounced(&self.generation, tags);
+        }
         self.cache.forget_matching(tags);
         self.cache.invalidated.notify_one();
     }

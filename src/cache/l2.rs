@@ -113,7 +113,7 @@ impl Link {
     }
 
     /// The epoch that this connection has found.
-    pub(super) const fn epoch(&self) -> u64 {
+    pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 

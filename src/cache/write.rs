@@ -20,6 +20,8 @@ pub struct Invalidated {
     pub token: Token,
     /// Every instance is sure to hear of it. If not, the relay has to make up for it.
     pub announced: bool,
+    /// The life of Redis, or of this process, in which it was announced.
+    pub epoch: u64,
 }
 
 impl Cache {
@@ -63,7 +65,8 @@ impl Cache {
         match &generation.source {
             Source::Shared(link) => match announce(link, generation, tags, &self.stats).await {
                 Ok(sequence) => {
-                    Some(Invalidated { token: Token::new(link.epoch(), sequence), announced: true })
+                    let epoch = link.epoch();
+                    Some(Invalidated { token: Token::new(epoch, sequence), announced: true, epoch })
                 }
                 Err(err) => {
                     log::warn!("error.chain":% = crate::telemetry::Chain(&err);
@@ -76,7 +79,7 @@ impl Cache {
             Source::Local => {
                 generation.hear_local(tags);
                 let token = Token::new(generation.epoch, generation.applied());
-                Some(Invalidated { token, announced: true })
+                Some(Invalidated { token, announced: true, epoch: generation.epoch })
             }
             Source::Journal | Source::Untrusted => {
                 // Whoever is there hears of it at once, also loads under way that readers who come later must not join.
@@ -87,11 +90,11 @@ impl Cache {
                     (None, _) => Token::unknown(),
                 };
                 if !self.has_bus {
-                    return Some(Invalidated { token, announced: true });
+                    return Some(Invalidated { token, announced: true, epoch: generation.epoch });
                 }
                 // L2 must not be used again before it was told.
                 let left = self.trust.leave_unannounced(generation, tags);
-                left.then_some(Invalidated { token, announced: false })
+                left.then_some(Invalidated { token, announced: false, epoch: 0 })
             }
         }
     }
@@ -105,11 +108,6 @@ impl Cache {
         }
     }
 
-    /// Whether what others have left unannounced can be announced now.
-    pub fn can_relay(&self) -> bool {
-        matches!(self.trust.generation().source, Source::Shared(_))
-    }
-
     /// Gives up all of L1, if it was trusted until now.
     pub(super) fn distrust(&self, lost: &Generation, cause: &str) {
         if matches!(lost.source, Source::Untrusted) {
@@ -119,15 +117,23 @@ impl Cache {
         self.trust.distrust(lost);
     }
 
-    /// Announces what others have left unannounced. `false`: it could not be done now.
-    pub async fn relay(&self, tags: &[Tag]) -> bool {
-        let announced = self.can_relay() && self.invalidate(tags, "relay").await.announced;
-        if announced && tags.iter().any(|tag| tag.as_pattern().is_some()) {
+    /// The life of Redis in which what others have left unannounced can be announced now, if it can.
+    pub fn relay_epoch(&self) -> Option<u64> {
+        let generation = self.trust.generation();
+        matches!(generation.source, Source::Shared(_)).then_some(generation.epoch)
+    }
+
+    /// Announces what others have left unannounced. Returns the life of Redis in which it was; `None`: it could not be
+    /// done now.
+    pub async fn relay(&self, tags: &[Tag]) -> Option<u64> {
+        self.relay_epoch()?;
+        let invalidated = self.invalidate(tags, "relay").await;
+        if invalidated.announced && tags.iter().any(|tag| tag.as_pattern().is_some()) {
             // Not waited for: it looks at every key there is.
             let (generation, tags) = (self.trust.generation(), tags.to_vec());
             self.main.spawn(async move { delete_matching(&generation, &tags).await });
         }
-        announced
+        invalidated.announced.then_some(invalidated.epoch)
     }
 
     /// Deletes entries from L2 whose keys an operator has named.

@@ -290,6 +290,7 @@ diesel::table! {
         written_at -> Timestamptz,
         changes -> Jsonb,
         relayed -> Bool,
+        relayed_in -> Nullable<Int8>,
     }
 }
 

@@ -64,13 +64,35 @@ impl JournalRow {
             .order(cache_journal::id)
     }
 
-    /// Marks rows as relayed, but for those that another instance has claimed.
-    pub async fn mark(db: &mut AsyncPgConnection, ids: &[i64]) -> QueryResult<usize> {
+    /// What was announced lately, but in another life of Redis than this: to those who are still connected to a Redis
+    /// that others have left, or have left it already.
+    pub async fn list_relayed_elsewhere(
+        db: &mut AsyncPgConnection,
+        epoch: u64,
+        lately_ms: i64,
+        limit: i64,
+    ) -> QueryResult<Vec<Self>> {
+        let lately =
+            sql::<Bool>(&format!("written_at > clock_timestamp() - interval '{lately_ms} milliseconds'"));
+        let rows: Vec<(i64, i64, String)> = cache_journal::table
+            .filter(cache_journal::relayed.eq(true))
+            .filter(cache_journal::relayed_in.is_distinct_from(epoch.cast_signed()))
+            .filter(lately)
+            .select((cache_journal::id, cache_journal::xid, sql::<Text>("changes::text")))
+            .limit(limit)
+            .load(db)
+            .await?;
+        Ok(rows.into_iter().map(Self::new).collect())
+    }
+
+    /// Marks rows as relayed in this life of Redis, but for those that another instance has claimed.
+    pub async fn mark(db: &mut AsyncPgConnection, ids: &[i64], epoch: u64) -> QueryResult<usize> {
         diesel::sql_query(
-            "UPDATE cache_journal SET relayed = true WHERE id IN \
+            "UPDATE cache_journal SET relayed = true, relayed_in = $2 WHERE id IN \
              (SELECT id FROM cache_journal WHERE id = ANY($1) AND NOT relayed FOR UPDATE SKIP LOCKED)",
         )
         .bind::<Array<BigInt>, _>(ids)
+        .bind::<BigInt, _>(epoch.cast_signed())
         .execute(db)
         .await
     }

@@ -24,9 +24,10 @@ impl Queries {
         let recorded = self.db.journal(async |db| JournalRow::record(db, &changes).await).await?;
         let invalidated = self.cache.invalidate_recorded(tags, Some(recorded.position), "operator").await;
         self.cache.delete_from_l2(tags).await;
-        if invalidated.announced && self.cache.can_relay() {
+        if invalidated.announced && self.cache.relay_epoch().is_some() {
             // Otherwise it is announced a second time, which does no harm.
-            let _ = self.db.journal(async |db| JournalRow::mark(db, &[recorded.id]).await).await;
+            let epoch = invalidated.epoch;
+            let _ = self.db.journal(async |db| JournalRow::mark(db, &[recorded.id], epoch).await).await;
         }
         Ok(Written { value: (), token: invalidated.token })
     }

@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use lockstep::domain::Change;
 use serde_json::json;
 
-use crate::support::{Cluster, Instance, eventually};
+use crate::support::{Cluster, Instance, eventually, redis::PrivateRedis};
 
 /// The bound for what the service did not do itself.
 const OUT_OF_BAND: Duration = Duration::from_millis(1500);
@@ -180,5 +180,35 @@ async fn a_writer_that_dies_after_its_commit_leaves_nothing_stale_behind() {
         })
         .await;
         cluster.instances[0] = Instance::start(&cluster.settings).await;
+    }
+}
+
+/// A Redis that was replaced may go on serving those who have not noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_on_two_different_redis_hear_of_each_other_by_the_journal() {
+    let cluster = Cluster::start(1).await;
+    let other_redis = PrivateRedis::start().await;
+    let mut settings = cluster.settings.clone();
+    settings.retain(|(name, _)| name != "REDIS_URL");
+    settings.push(("REDIS_URL".to_owned(), other_redis.url.clone()));
+    let (a, b) = (&cluster.instances[0], &Instance::start(&settings).await);
+    let ada = a.client().register("ada").await;
+    let path = format!("/v1/workspaces/{}", ada.create_workspace("0").await);
+    for (round, (writer, reader)) in [(a, b), (b, a), (a, b), (b, a)].into_iter().enumerate() {
+        let name = format!("{}", round + 1);
+        // Both hold what was there before, in both tiers.
+        for instance in [a, b] {
+            eventually("an L1 hit", Duration::from_secs(5), async || {
+                ada.at(instance).get(&path).await.expect(200).is_l1_hit().then_some(())
+            })
+            .await;
+        }
+        let written = ada.at(writer).patch(&path, json!({"name": name})).await.expect(200);
+        let with_token = ada.at(reader).after(&written).get(&path).await.expect(200);
+        assert_eq!(with_token.field("/name"), name);
+        eventually("the other side shows it", OUT_OF_BAND, async || {
+            (ada.at(reader).get(&path).await.field("/name") == name).then_some(())
+        })
+        .await;
     }
 }

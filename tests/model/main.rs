@@ -159,6 +159,7 @@ holds! {
     redis_may_come_back_empty_or_as_it_was_or_as_it_had_been: FAILOVER,
     redis_may_be_replaced_while_everybody_loads: FAILOVER_UNDER_LOAD,
     a_replaced_redis_may_go_on_serving_those_who_have_not_noticed: SPLIT,
+    who_has_announced_to_a_former_redis_may_end: SPLIT_AND_RESTART,
     with_a_token_nothing_is_older_than_its_write: TOKENS,
     with_a_token_nothing_is_older_after_a_failover: TOKENS_AND_FAILOVER,
     with_a_token_nothing_is_older_where_its_writer_had_no_redis: TOKENS_FROM_THE_JOURNAL,
@@ -181,15 +182,9 @@ fails! {
     a_load_shared_without_judging_it_is_older_than_its_reader: FlightsJudged, SHARING;
     rows_of_an_outage_left_unannounced_make_l2_stale: AnnouncedBeforeUse, READER_CUT_OFF;
     own_writes_left_unannounced_make_l2_stale_for_their_writer: OwnAnnouncedFirst, SLOW_WRITER_CUT_OFF;
+    what_the_journal_has_told_left_unannounced_makes_l2_older: HeardAnnouncedFirst, SLOW_READER_CUT_OFF;
+    a_redis_that_others_have_left_is_never_told_of_their_writes: ElsewhereAnnouncedHere, SPLIT;
     a_mark_for_what_was_only_heard_at_home_leaves_the_others_stale: OnlyAnnouncedIsMarked, RESTART;
     entries_of_another_life_of_redis_are_stale: Epoch, FAILOVER;
-    what_was_announced_to_a_former_redis_is_unknown_to_the_new_one: NewEpochInvalidated, SPLIT;
     a_token_that_is_not_looked_at_is_no_help: Token, TOKENS;
-}
-
-/// Two faults at once, which the promise does not cover: who announced to the former Redis is the only one who knows, and
-/// is gone. If this ever passes, say so in `docs/coherence.md`.
-#[test]
-fn who_dies_with_a_former_redis_takes_with_him_what_he_has_announced_there() {
-    fails(SPLIT_AND_RESTART, None);
 }

@@ -18,6 +18,9 @@ impl Protocol {
                 if (at.journal + 1..=row).any(|news| at.own & (1 << news) == 0) {
                     at.hear_local();
                     self.forget(at);
+                    // L2 may not know of it yet.
+                    at.unannounced |= self.keeps(Rule::HeardAnnouncedFirst);
+                    at.owes(row);
                 }
             }
             Source::Shared => return None,
@@ -32,9 +35,11 @@ impl Protocol {
             Step::Connects(i) => {
                 state.instances[i].reachable.then_some(())?;
                 let at = &mut state.instances[i];
+                if at.known_epoch != state.redis.epoch {
+                    at.repeated = 0;
+                }
                 (at.link, at.epoch, at.bus) = (Link::Open, state.redis.epoch, 0);
-                // What the journal has told until now is going to be announced before L2 is used. What it tells from
-                // now on may still be news to L2 then, for as long as the relay takes: there it is not owed yet.
+                // What the journal has told until now is going to be announced before L2 is used.
                 if at.source == Source::Local {
                     at.owes(at.told);
                 }
@@ -42,14 +47,16 @@ impl Protocol {
             Step::AnnouncesWhatWasLeft(i) => {
                 let at = state.instances[i];
                 let others = at.known_epoch != 0 && at.known_epoch != at.epoch;
-                let invalidates = others && self.keeps(Rule::NewEpochInvalidated) && self.keeps(Rule::Epoch);
-                let relays = state.unrelayed != 0 && self.keeps(Rule::AnnouncedBeforeUse);
+                let invalidates = others && self.keeps(Rule::Epoch);
+                let elsewhere = if self.keeps(Rule::ElsewhereAnnouncedHere) { state.elsewhere(i) } else { 0 };
+                let relays = state.unrelayed | elsewhere != 0 && self.keeps(Rule::AnnouncedBeforeUse);
                 state.redis_at(i)?;
                 if relays || invalidates {
                     self.bump(state, at.epoch, i)?;
                 }
                 if relays {
-                    state.unrelayed = 0;
+                    state.mark(state.unrelayed, at.epoch);
+                    state.instances[i].repeated |= elsewhere;
                 }
                 (state.instances[i].link, state.instances[i].known_epoch) = (Link::Relayed, at.epoch);
             }

@@ -115,20 +115,20 @@ impl Protocol {
     fn is_settled(&self, state: &State, i: usize) -> bool {
         let at = &state.instances[i];
         let announced = state.unrelayed == 0
-            && state.former.is_none()
+            && (state.elsewhere(i) == 0 || !self.keeps(Rule::ElsewhereAnnouncedHere))
             && state.instances.iter().all(|at| {
                 at.write == Write::None
                     && !at.unannounced
                     // Whoever is about to use a Redis may still have something to say.
                     && (at.link == Link::InUse || at.known_epoch == 0)
-                    && (at.epoch == state.redis.epoch || at.epoch == 0)
             });
         match at.source {
             Source::Untrusted => false,
             Source::Local => at.journal == state.row,
             Source::Shared => {
-                let unaware = at.applied < state.redis.sequence && self.keeps(Rule::Sequence);
-                announced && at.reachable && at.epoch == state.redis.epoch && at.bus == 0 && !unaware
+                let sequence = state.redis_behind(i).map_or(u8::MAX, |redis| redis.sequence);
+                let unaware = at.applied < sequence && self.keeps(Rule::Sequence);
+                announced && at.reachable && at.bus == 0 && !unaware
             }
         }
     }

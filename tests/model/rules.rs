@@ -29,12 +29,14 @@ pub(crate) enum Rule {
     AnnouncedBeforeUse,
     /// No shared generation begins while something of one's own is unannounced.
     OwnAnnouncedFirst,
+    /// Nor while something is unannounced that the journal has told.
+    HeardAnnouncedFirst,
+    /// What was announced in another life of Redis is announced in one's own.
+    ElsewhereAnnouncedHere,
     /// A row of the journal is marked once it is announced in Redis. Without: also if it only could have been.
     OnlyAnnouncedIsMarked,
     /// What is known of one life of Redis says nothing about another.
     Epoch,
-    /// Who finds another epoch than he knew invalidates everything in it.
-    NewEpochInvalidated,
     /// A reader with a token passes over what may be older.
     Token,
 }

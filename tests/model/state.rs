@@ -186,6 +186,8 @@ pub(crate) struct Instance {
     /// Rows that it has heard of by writing them: bit n is row n.
     pub(crate) own: u8,
     pub(crate) unannounced: bool,
+    /// Rows that were announced elsewhere and, by this process, here: bit n is row n.
+    pub(crate) repeated: u8,
     pub(crate) flights: [Flight; 2],
     pub(crate) waiter: Option<Waiter>,
     pub(crate) write: Write,
@@ -212,6 +214,7 @@ impl Instance {
             journal: 0,
             own: 0,
             unannounced: false,
+            repeated: 0,
             flights: [Flight::NONE; 2],
             waiter: None,
             write: Write::None,
@@ -269,6 +272,8 @@ pub(crate) struct State {
     pub(crate) row: u8,
     /// Rows of the journal that are not marked: bit n is row n.
     pub(crate) unrelayed: u8,
+    /// By row: in which life of Redis it was announced; 0: it is not marked.
+    pub(crate) relayed_in: [u8; 4],
     pub(crate) redis: Redis,
     /// A Redis that was replaced, for those who have not noticed.
     pub(crate) former: Option<Redis>,
@@ -287,6 +292,7 @@ impl State {
         Self {
             row: 0,
             unrelayed: 0,
+            relayed_in: [0; 4],
             redis: Redis::empty(1, 0),
             former: None,
             snapshot: None,
@@ -295,6 +301,25 @@ impl State {
             left,
             broken: false,
         }
+    }
+
+    /// Marks rows as announced in this life of Redis.
+    pub(crate) fn mark(&mut self, rows: u8, epoch: u8) {
+        for (row, relayed_in) in self.relayed_in.iter_mut().enumerate() {
+            // Nobody asks, unless there is more than one life at a time.
+            if self.left.split && self.unrelayed & rows & (1 << row) != 0 {
+                *relayed_in = epoch;
+            }
+        }
+        self.unrelayed &= !rows;
+    }
+
+    /// Rows that were announced in another life of Redis than that of an instance, and not by it in its own.
+    pub(crate) fn elsewhere(&self, i: usize) -> u8 {
+        let at = &self.instances[i];
+        let rows = self.relayed_in.iter().enumerate();
+        let elsewhere = rows.filter(|(_, relayed_in)| **relayed_in != 0 && **relayed_in != at.epoch);
+        elsewhere.fold(0, |rows, (row, _)| rows | 1 << row) & !at.repeated
     }
 
     /// The Redis behind an epoch's connections, if this instance can still reach it.

@@ -19,6 +19,8 @@ pub(crate) enum Step {
     Acknowledges(usize),
     WriterDies(usize),
     Relays(usize),
+    /// Announces what was announced in another life of Redis.
+    RelaysFromElsewhere(usize),
     Hears(usize),
     MessageIsLost(usize),
     AsksForTheSequence(usize),
@@ -94,6 +96,9 @@ impl Protocol {
                     Some(_) => steps.extend([Step::RenewsItsLease(i), Step::FindsAGap(i)]),
                 }
                 steps.push(Step::Relays(i));
+                if self.bounds.split {
+                    steps.push(Step::RelaysFromElsewhere(i));
+                }
             }
         }
         if at.link != Link::None {
@@ -177,8 +182,17 @@ impl Protocol {
                 }
                 (left != 0).then_some(())?;
                 shared(&state.instances[i])?;
+                let epoch = state.instances[i].epoch;
+                self.bump(state, epoch, i)?;
+                state.mark(left, epoch);
+            }
+            Step::RelaysFromElsewhere(i) => {
+                self.keeps(Rule::ElsewhereAnnouncedHere).then_some(())?;
+                shared(&state.instances[i])?;
+                let elsewhere = state.elsewhere(i);
+                (elsewhere != 0).then_some(())?;
                 self.bump(state, state.instances[i].epoch, i)?;
-                state.unrelayed &= !left;
+                state.instances[i].repeated |= elsewhere;
             }
             Step::Hears(i) => self.hear(state, i),
             Step::MessageIsLost(i) => {
@@ -314,8 +328,9 @@ impl Protocol {
         }
         at.owes(row);
         at.write = Write::None;
-        let token = Token::Shared { epoch: at.epoch, sequence };
-        state.unrelayed &= !(1 << row);
+        let epoch = at.epoch;
+        let token = Token::Shared { epoch, sequence };
+        state.mark(1 << row, epoch);
         give_token(state, row, token);
         Some(())
     }

@@ -1,0 +1,1 @@
+ALTER TABLE cache_journal DROP COLUMN relayed_in;
