@@ -28,6 +28,7 @@ pub mod key;
 mod l1;
 pub mod l2;
 mod load;
+mod monitor;
 pub mod operate;
 mod policy;
 mod read;
@@ -52,7 +53,7 @@ pub use self::{
     token::{MalformedToken, Token},
     write::Invalidated,
 };
-use self::{flight::Flights, l1::L1, l2::Names, stats::Stats, trust::Trust};
+use self::{flight::Flights, l1::L1, l2::Names, monitor::Samples, stats::Stats, trust::Trust};
 
 /// What a cache is made with.
 #[derive(Debug, Clone)]
@@ -79,6 +80,7 @@ pub struct Cache {
     has_bus: bool,
     flights: Arc<Flights>,
     stats: Stats,
+    samples: Samples,
     names: Names,
     instance: String,
     /// Rings when something was invalidated, here or elsewhere.
@@ -102,6 +104,7 @@ impl Cache {
             has_bus: settings.bus,
             flights: Arc::default(),
             stats: Stats::register(registry)?,
+            samples: Samples::default(),
             names: Names::new(&settings.namespace),
             instance: settings.instance,
             invalidated: Arc::default(),

@@ -19,6 +19,7 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use diesel::QueryResult;
+use futures_util::future::BoxFuture;
 
 use crate::{
     cache::{Cache, Item, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Token},
@@ -85,13 +86,21 @@ impl Queries {
         query: Q,
         token: Option<&Token>,
     ) -> Result<Read<Q::Value>, LoadError> {
-        let question = Question { key: query.key(), token };
+        let (key, policy) = (query.key(), self.policy(Q::KIND));
         let query = Arc::new(query);
-        let load = {
+        let loading = || {
             let (db, query) = (self.db.clone(), Arc::clone(&query));
-            move || async move { load(&db, &*query).await.map_err(load_error) }
+            move || -> BoxFuture<'static, _> {
+                let (db, query) = (db.clone(), Arc::clone(&query));
+                Box::pin(async move { load(&db, &*query).await.map_err(load_error) })
+            }
         };
-        self.cache.read(self.policy(Q::KIND), question, || query.tags(), load).await
+        let tags = || {
+            let tags = query.tags();
+            self.cache.sample(policy, key, &tags, &loading);
+            tags
+        };
+        self.cache.read(policy, Question { key, token }, tags, loading()).await
     }
 
     /// Reads anything through the cache.

@@ -25,6 +25,10 @@ pub(super) struct Stats {
     age_seconds: HistogramVec,
     /// From sending an invalidation to hearing it on the bus.
     pub(super) bus_lag: BusLag,
+    /// What the monitor has found, by tier and kind.
+    pub(super) inconsistent: IntCounterVec,
+    /// What came of its comparisons.
+    pub(super) comparisons: IntCounterVec,
     pub(super) invalidations: IntCounterVec,
     /// Loss of trust, by cause.
     pub(super) distrusts: IntCounterVec,
@@ -141,6 +145,12 @@ impl Stats {
             "From sending an invalidation to hearing it on the bus.",
         )
         .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]);
+        let inconsistent = Opts::new(
+            "lockstep_cache_inconsistent_total",
+            "Times that a tier was found to answer otherwise than the database. Must stay 0.",
+        );
+        let comparisons =
+            Opts::new("lockstep_cache_comparisons_total", "Comparisons of the monitor, by kind and result.");
         let invalidations =
             Opts::new("lockstep_cache_invalidations_total", "Invalidations of tags applied here, by source.");
         let distrusts =
@@ -150,6 +160,8 @@ impl Stats {
             loads: IntCounterVec::new(loads, &["kind", "result"])?,
             load_seconds: HistogramVec::new(seconds, &["kind"])?,
             undecodable: IntCounterVec::new(undecodable, &["kind"])?,
+            inconsistent: IntCounterVec::new(inconsistent, &["tier", "kind"])?,
+            comparisons: IntCounterVec::new(comparisons, &["kind", "result"])?,
             oversized: IntCounterVec::new(oversized, &["kind"])?,
             soft_timeouts: IntCounterVec::new(soft, &["kind"])?,
             refreshes: IntCounterVec::new(refreshes, &["tier", "kind"])?,
@@ -174,6 +186,8 @@ impl Stats {
         registry.register(Box::new(stats.lease.clone()))?;
         registry.register(Box::new(stats.breaker_open.clone()))?;
         registry.register(Box::new(stats.oversized.clone()))?;
+        registry.register(Box::new(stats.inconsistent.clone()))?;
+        registry.register(Box::new(stats.comparisons.clone()))?;
         registry.register(Box::new(stats.soft_timeouts.clone()))?;
         registry.register(Box::new(stats.refreshes.clone()))?;
         registry.register(Box::new(stats.l2_bytes.clone()))?;
@@ -195,6 +209,10 @@ impl Stats {
                 error: result("error"),
             }
         };
+        for tier in ["l1", "l2"] {
+            // Shown although it is nothing.
+            let _ = self.inconsistent.with_label_values(&[tier, kind]);
+        }
         KindStats {
             l1: tier("l1"),
             l2: tier("l2"),

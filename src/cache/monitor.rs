@@ -1,0 +1,254 @@
+//! The monitor: whether the cache keeps its promise, found out while it works, in the manner of Meta's *Polaris* (2022).
+//!
+//! A sample of what is read is watched. Once something of it was invalidated, or trust was lost, what each tier of this
+//! instance would answer is compared with the database, after 1 s and after 10 s. Only what is still different after the
+//! bound, while nothing was heard that would explain it, is a finding; none is expected, ever.
+//!
+//! It must never change what readers get, and costs a query and a round trip for each comparison, of which there are few.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cache, Loaded,
+    entry::{Entry, Stored},
+    envelope::Envelope,
+    generation::{Interest, Source},
+    key::{Key, Tag},
+    l2::{L2Read, Wanted},
+    load::BoxError,
+    policy::Policy,
+    trust::Verdict,
+};
+
+/// How long after an invalidation to look.
+const DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// The promise: nothing is older than this.
+const BOUND: Duration = Duration::from_millis(1500);
+/// How often it is looked whether anything has happened.
+const EVERY: Duration = Duration::from_millis(250);
+/// Reads that are watched, and how long each.
+const WATCHED: usize = 64;
+const WATCHED_FOR: Duration = Duration::from_secs(60);
+/// Comparisons that are begun at once.
+const AT_ONCE: usize = 2;
+
+/// What is kept of a value, or would be: `None` if there is nothing.
+type Payload = Option<Vec<u8>>;
+
+/// Something that can be loaded again.
+trait Subject: Send + Sync {
+    /// The value of an entry, if it is of the right type.
+    fn payload(&self, entry: &Entry) -> Option<Payload>;
+    fn load(&self) -> BoxFuture<'_, Result<Payload, BoxError>>;
+}
+
+struct Typed<T, F> {
+    load: F,
+    value: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T, F> Subject for Typed<T, F>
+where
+    T: Stored,
+    F: Fn() -> BoxFuture<'static, Result<Loaded<T>, BoxError>> + Send + Sync,
+{
+    fn payload(&self, entry: &Entry) -> Option<Payload> {
+        match entry.value::<T>()? {
+            Some(value) => value.encode().map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Payload, BoxError>> {
+        let loading = (self.load)();
+        Box::pin(async move {
+            match loading.await?.value {
+                Some(value) => Ok(Some(value.encode().ok_or("a value without a form")?)),
+                None => Ok(None),
+            }
+        })
+    }
+}
+
+/// A read that is watched.
+#[derive(Clone)]
+struct Sample {
+    key: Key,
+    tags: Vec<Tag>,
+    policy: Arc<Policy>,
+    /// What had been heard of its tags.
+    interest: Interest,
+    since: Instant,
+    subject: Arc<dyn Subject>,
+}
+
+/// Reads that are watched.
+#[derive(Default)]
+pub(super) struct Samples {
+    watched: Mutex<VecDeque<Sample>>,
+}
+
+/// A difference between a tier and the database.
+struct Difference {
+    tier: &'static str,
+}
+
+impl Cache {
+    /// Watches this read, if there is room. To be told of reads that L1 could not answer.
+    pub fn sample<T, F>(&self, policy: &Arc<Policy>, key: Key, tags: &[Tag], load: impl FnOnce() -> F)
+    where
+        T: Stored,
+        F: Fn() -> BoxFuture<'static, Result<Loaded<T>, BoxError>> + Send + Sync + 'static,
+    {
+        if policy.options.ends_by_time || (self.l1.is_none() && !self.uses_l2) {
+            return;
+        }
+        // Whoever comes while others are looking is not needed.
+        let Ok(mut watched) = self.samples.watched.try_lock() else { return };
+        while watched.front().is_some_and(|oldest| oldest.since.elapsed() > WATCHED_FOR) {
+            watched.pop_front();
+        }
+        if watched.len() < WATCHED && !watched.iter().any(|sample| sample.key == key) {
+            let subject = Typed { load: load(), value: std::marker::PhantomData };
+            watched.push_back(Sample {
+                key,
+                tags: tags.to_vec(),
+                policy: Arc::clone(policy),
+                interest: self.trust.generation().interest(tags),
+                since: Instant::now(),
+                subject: Arc::new(subject),
+            });
+        }
+    }
+
+    /// Compares, until stopped.
+    pub async fn monitor(self: Arc<Self>, stop: CancellationToken) {
+        let mut due: VecDeque<(Instant, Sample)> = VecDeque::new();
+        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+            for sample in self.take_disturbed() {
+                let now = Instant::now();
+                due.extend(DELAYS.map(|delay| (now + delay, sample.clone())));
+            }
+            let now = Instant::now();
+            for _ in 0..AT_ONCE {
+                let Some(index) = due.iter().position(|(at, _)| *at <= now) else { break };
+                let Some((_, sample)) = due.remove(index) else { break };
+                let (cache, stop) = (Arc::clone(&self), stop.clone());
+                self.main.spawn(async move { stop.run_until_cancelled(cache.compare(&sample)).await });
+            }
+            due.truncate(4 * WATCHED);
+        }
+    }
+
+    /// Those of which something was invalidated, or which trust was lost in.
+    fn take_disturbed(&self) -> Vec<Sample> {
+        let generation = self.trust.generation();
+        let mut watched = self.samples.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let (disturbed, quiet) = std::mem::take(&mut *watched).into_iter().partition(|sample| {
+            let held = self.l1.as_ref().and_then(|l1| l1.get(&sample.key));
+            let outdated = held.and_then(|entry| Some(!self.trust.is_current(entry.stamp.as_ref()?)));
+            outdated == Some(true) || !sample.interest.still_serves(&generation.interest(&sample.tags))
+        });
+        *watched = quiet;
+        disturbed.into()
+    }
+
+    async fn compare(&self, sample: &Sample) {
+        let kind = sample.policy.kind;
+        let result = match self.differences(sample).await {
+            Some(differences) if differences.is_empty() => "consistent",
+            None => "undecided",
+            Some(_) => {
+                // Perhaps the database was changed a moment ago. Then it will have been heard of by the end of the bound.
+                tokio::time::sleep(BOUND).await;
+                match self.differences(sample).await {
+                    Some(differences) if differences.is_empty() => "consistent",
+                    None => "undecided",
+                    Some(differences) => {
+                        for Difference { tier } in differences {
+                            self.stats.inconsistent.with_label_values(&[tier, kind]).inc();
+                            self.report_finding(sample, tier).await;
+                        }
+                        "inconsistent"
+                    }
+                }
+            }
+        };
+        self.stats.comparisons.with_label_values(&[kind, result]).inc();
+    }
+
+    /// The tiers that answer otherwise than the database. `None`: that cannot be said, since something was heard
+    /// meanwhile, or the database is away.
+    async fn differences(&self, sample: &Sample) -> Option<Vec<Difference>> {
+        let generation = self.trust.generation();
+        let interest = generation.interest(&sample.tags);
+        let held = self.held_in_l1(sample);
+        let (l2, learned) = self.held_in_l2(sample).await;
+        let interest_in_learned = generation.interest(&learned);
+        let in_source = sample.subject.load().await.ok()?;
+
+        let now = self.trust.generation();
+        let l1_moved = held
+            .as_ref()
+            .and_then(|entry| entry.stamp.as_ref())
+            .is_some_and(|stamp| !self.trust.is_current(stamp));
+        let moved = l1_moved
+            || !interest.still_serves(&now.interest(&sample.tags))
+            || !interest_in_learned.still_serves(&now.interest(&learned));
+        if moved {
+            return None;
+        }
+        let l1 = held.and_then(|entry| sample.subject.payload(&entry));
+        let answers = [("l1", l1), ("l2", l2)];
+        let differing =
+            answers.into_iter().filter(|(_, answer)| answer.as_ref().is_some_and(|it| *it != in_source));
+        Some(differing.map(|(tier, _)| Difference { tier }).collect())
+    }
+
+    /// What L1 would answer with.
+    fn held_in_l1(&self, sample: &Sample) -> Option<Arc<Entry>> {
+        let entry = self.l1.as_ref()?.get(&sample.key)?;
+        let fresh = self.trust.judge(entry.stamp.as_ref()?) == Verdict::Fresh;
+        (fresh && entry.overdue_since.is_none() && Instant::now() < entry.expires_at).then_some(entry)
+    }
+
+    /// What L2 would answer, and its tags.
+    async fn held_in_l2(&self, sample: &Sample) -> (Option<Payload>, Vec<Tag>) {
+        let generation = self.trust.generation();
+        let Source::Shared(link) = &generation.source else { return (None, Vec::new()) };
+        if !self.uses_l2 {
+            return (None, Vec::new());
+        }
+        let wanted = Wanted {
+            key: &sample.key,
+            tags: &sample.tags,
+            fail_safe: sample.policy.options.fail_safe,
+            refresh_below: Duration::ZERO,
+        };
+        match link.read(&wanted, None).await {
+            Ok(L2Read::Hit { envelope, .. }) => match Envelope::read(&envelope) {
+                Some(envelope) => (Some(envelope.payload.map(|payload| payload.to_vec())), envelope.tags),
+                None => (None, Vec::new()),
+            },
+            _ => (None, Vec::new()),
+        }
+    }
+
+    /// Everything that is known of the entry.
+    async fn report_finding(&self, sample: &Sample, tier: &str) {
+        let held = self.l1.as_ref().and_then(|l1| l1.get(&sample.key));
+        let l1_age = held.map(|entry| format!("{:?}", entry.kept_since.elapsed()));
+        let generation = self.trust.generation();
+        let explanation = self.explain(&sample.key.to_string()).await;
+        log::error!("cache.key":% = sample.key, tier = tier, "cache.epoch":% = format_args!("{:016x}", generation.epoch),
+            sequence = generation.applied(), generation = generation.number(), l1_age:? = l1_age,
+            history:? = explanation; "the cache answers otherwise than the database");
+    }
+}
