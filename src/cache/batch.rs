@@ -79,9 +79,9 @@ impl Cache {
                 };
                 let interest = generation.interest(tags);
                 match self.flights.board(*key, &interest, required, !self.trust.has_lease()) {
-                    Boarding::Join(flight) => waiting.push((item, flight, None)),
+                    Boarding::Join(flight) => waiting.push((item, flight, l1, false)),
                     Boarding::Lead(leader) => {
-                        waiting.push((item, leader.passenger(), Some(l1)));
+                        waiting.push((item, leader.passenger(), l1, true));
                         let trip = Trip {
                             cache: Arc::clone(self),
                             policy: Arc::clone(policy),
@@ -98,9 +98,8 @@ impl Cache {
             if !seats.is_empty() {
                 self.main.spawn(in_this_request(fly(Arc::clone(&generation), seats, load.clone())));
             }
-            for (item, flight, led) in waiting {
-                let (landing, is_own) = (landed(flight).await, led.is_some());
-                let Some(landing) = landing else {
+            for (item, flight, l1, is_own) in waiting {
+                let Some(landing) = landed(flight).await else {
                     // A panic of one's own load ends it; that of another's is his.
                     if is_own {
                         return Err(LoadError::Panicked);
@@ -116,7 +115,7 @@ impl Cache {
                     Ok((_, status)) if required != Required::Nothing && status.is_fail_safe() && !is_own => {}
                     Ok((entry, status)) if serves(&entry) => {
                         let value = entry.value().ok_or(LoadError::Panicked)?;
-                        let status = if is_own { status } else { Status::collapsed(TierStatus::Miss) };
+                        let status = if is_own { status } else { Status::collapsed(l1) };
                         if let Some(slot) = reads.get_mut(item) {
                             *slot = Some(Read { value, status });
                         }
