@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::generation::Stamp;
+use super::{generation::Stamp, status::TierStatus};
 
 /// A value that both tiers can keep.
 pub trait Stored: Send + Sync + Sized + 'static {
@@ -69,7 +69,7 @@ pub(super) struct Entry {
     refreshing: AtomicBool,
     /// How long it may serve while the database is away.
     pub(super) usable_until: Instant,
-    /// When its time was really up, if it serves although it was.
+    /// When its time is really up, if it serves for longer.
     pub(super) overdue_since: Option<Instant>,
     pub(super) bytes: u32,
 }
@@ -115,6 +115,13 @@ impl Entry {
             overdue_since: Some(self.overdue_since.unwrap_or(self.expires_at)),
             bytes: self.bytes,
         }
+    }
+
+    /// As what it is served.
+    pub(super) fn status(&self, now: Instant) -> TierStatus {
+        let ends = self.overdue_since.unwrap_or(self.expires_at);
+        let left = ends.saturating_duration_since(now);
+        if left.is_zero() { TierStatus::FailSafe(now - ends) } else { TierStatus::Hit(left) }
     }
 
     /// It is known that there is nothing.

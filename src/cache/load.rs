@@ -268,14 +268,10 @@ impl Trip {
         if !fresh || now >= instead.usable_until || self.policy.options.fail_safe.is_zero() {
             return None;
         }
-        // It was to be renewed ahead of its end, and can serve until then.
-        let left = instead.expires_at.saturating_duration_since(now);
-        let in_time = !left.is_zero() && instead.overdue_since.is_none();
-        let entry = if in_time { Arc::clone(instead) } else { self.keep(instead.prolonged(until)) };
-        let tier = match entry.overdue_since {
-            Some(since) => TierStatus::FailSafe(since.elapsed()),
-            None => TierStatus::Hit(left),
-        };
+        // One that is renewed ahead of its end may serve as long as it is.
+        let lasts = instead.expires_at > until && instead.overdue_since.is_none();
+        let entry = if lasts { Arc::clone(instead) } else { self.keep(instead.prolonged(until)) };
+        let tier = entry.status(now);
         if self.status.l2 == TierStatus::Unused {
             self.status.l1 = tier;
         } else {

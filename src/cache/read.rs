@@ -63,9 +63,9 @@ impl Cache {
     {
         let required = required_by(&self.trust.generation(), policy, question.token);
         let l1 = match self.look_in_l1(&question.key, required) {
-            Ok((read, ends_soon)) => {
+            Ok((read, entry)) => {
                 policy.stats.count(&read.status);
-                if ends_soon {
+                if entry.claim_refresh(Instant::now()) {
                     self.renew(policy, question.key, tags(), load);
                 }
                 return Ok(read);
@@ -81,12 +81,12 @@ impl Cache {
         Ok(read)
     }
 
-    /// What L1 has, and whether the caller is the one to renew it.
+    /// What L1 has, and the entry itself, which the caller may renew.
     pub(super) fn look_in_l1<T: Stored>(
         &self,
         key: &Key,
         required: Required,
-    ) -> Result<(Read<T>, bool), TierStatus> {
+    ) -> Result<(Read<T>, Arc<Entry>), TierStatus> {
         let Some(l1) = &self.l1 else { return Err(TierStatus::Unused) };
         if required != Required::Nothing {
             return Err(TierStatus::Request);
@@ -99,12 +99,10 @@ impl Cache {
             (Verdict::Fresh, Some(value)) => {
                 let now = Instant::now();
                 let left = entry.expires_at.saturating_duration_since(now);
-                let status = match entry.overdue_since {
-                    _ if left.is_zero() => return Err(TierStatus::Miss),
-                    Some(since) => TierStatus::FailSafe(since.elapsed()),
-                    None => TierStatus::Hit(left),
-                };
-                Ok((Read { value, status: Status::new(status) }, entry.claim_refresh(now)))
+                if left.is_zero() {
+                    return Err(TierStatus::Miss);
+                }
+                Ok((Read { value, status: Status::new(entry.status(now)) }, entry))
             }
             (Verdict::Fresh, None) => Err(TierStatus::Miss),
             (Verdict::NoLease, _) => Err(TierStatus::NoLease),
