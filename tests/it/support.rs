@@ -4,6 +4,7 @@ pub mod client;
 pub mod database;
 pub mod instance;
 pub mod openapi;
+pub mod proxy;
 pub mod redis;
 pub mod stream;
 pub mod world;

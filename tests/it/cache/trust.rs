@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, join_all};
 use lockstep::cache::{Json, Loaded, Question, Tag, TierStatus, Token};
 use uuid::Uuid;
 
-use super::{Gate, Node, OPTIONS, Place, Row, is_hit, key, known_tag, learned_tag};
+use super::{Gate, Node, OPTIONS, Place, Row, Setup, is_hit, key, known_tag, learned_tag};
 use crate::support::{eventually, redis::PrivateRedis};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +34,7 @@ async fn what_was_written_while_trust_was_lost_is_announced_before_it_is_won_bac
             })
         })
     };
-    let node = Node::start_before_use(&place, OPTIONS, true, true, before_use).await;
+    let node = Node::start_as(&place, Setup { before_use, ..Setup::default() }).await;
     let row = Arc::new(Row::default());
     node.read(&row).await;
     let _killed: i64 = redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use redis::AsyncConnectionConfig;
+
 use super::{eventually, unique_name};
 
 /// A private Redis behind a socket. Killed when dropped.
@@ -77,8 +79,9 @@ fn open(url: &str) -> redis::Client {
 
 /// Runs a command on any Redis.
 pub async fn run<T: redis::FromRedisValue>(url: &str, words: &[&str]) -> T {
-    let client = open(url);
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+    let connection = open(url).get_multiplexed_async_connection_with_config(&patient).await;
+    let mut connection = connection.unwrap();
     let mut command = redis::cmd(words[0]);
     words[1..].iter().for_each(|word| {
         command.arg(word);
