@@ -1,5 +1,6 @@
 //! The cache as a library: two caches on one Redis, and a row that is a number.
 
+mod chance;
 mod coherence;
 mod contract;
 mod cost;

@@ -4,10 +4,8 @@ mod behaviours;
 mod ledger;
 mod stage;
 
-use self::{
-    ledger::Ledger,
-    stage::{Combination, Stage},
-};
+pub(super) use self::ledger::Ledger;
+use self::stage::{Combination, Stage};
 
 macro_rules! on {
     ($module:ident, $combination:ident, $($behaviour:ident)*) => {
