@@ -103,6 +103,11 @@ const CHECKOUT: Duration = Duration::from_secs(5);
 const LIMITS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
     SET idle_in_transaction_session_timeout = '15s'; SET timezone = 'UTC';";
 
+/// A standby shows rows later than they were committed, and its snapshots say of transactions under way that they are
+/// over: what was loaded there would pass for new, and the journal would lose rows.
+const NO_STANDBY: &str = "DO $$ BEGIN IF pg_is_in_recovery() THEN \
+    RAISE EXCEPTION 'the server is a standby, not the primary'; END IF; END $$;";
+
 impl Db {
     /// Pools for a server; connects when first used. `size` connections for requests (two at least), half of which can
     /// only read, and three for the journal and the log of events.
@@ -354,7 +359,7 @@ fn build_pool(
 async fn establish(url: &str, read_only: bool) -> ConnectionResult<AsyncPgConnection> {
     let mut connection = AsyncPgConnection::establish(url).await?;
     let read_only = if read_only { "SET default_transaction_read_only = on" } else { "" };
-    let setup = connection.batch_execute(&format!("{LIMITS}{read_only}")).await;
+    let setup = connection.batch_execute(&format!("{LIMITS}{NO_STANDBY}{read_only}")).await;
     setup.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }

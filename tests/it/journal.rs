@@ -1,6 +1,7 @@
 //! The journal: everything that changes is recorded, and what is recorded is heard.
 
 mod hooks;
+mod server;
 mod stand_in;
 
 use std::time::Duration;

@@ -264,7 +264,7 @@ pub async fn a_reader_who_comes_after_a_write_gets_nothing_from_before_it(stage:
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     gate.open.notify_one();
                 };
-                tokio::join!(reads, opening).0.expect("they end")
+                tokio::join!(reads, opening).0.unwrap()
             });
         assert!(matches!(old.unwrap(), Some(100)));
         assert_eq!((fresh.0, fresh.1.unwrap()), (Some(value), Some(value)), "under {tag}");
