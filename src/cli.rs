@@ -57,6 +57,9 @@ enum Command {
     Openapi,
     /// Print the effective configuration, secrets hidden.
     Config,
+    /// Serve what benchmarks compare with.
+    #[cfg(feature = "bench")]
+    Ceiling(crate::ceiling::CeilingOptions),
 }
 
 #[derive(Debug, Args, Default)]
@@ -119,6 +122,11 @@ fn execute(command: Command, config: &Config) -> Result<(), AnyError> {
         Command::Cache { command } => cache::manage(config, command),
         Command::Openapi => print(&openapi::document().to_pretty_json()?),
         Command::Config => print(&config.table().to_string()),
+        #[cfg(feature = "bench")]
+        Command::Ceiling(options) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            Ok(runtime.block_on(crate::ceiling::serve(&options, config))?)
+        }
     }
 }
 

@@ -9,6 +9,8 @@ pub mod api;
 pub mod app;
 pub mod auth;
 pub mod cache;
+#[cfg(feature = "bench")]
+pub mod ceiling;
 pub mod cli;
 pub mod config;
 pub mod db;

@@ -65,6 +65,12 @@ pub struct Tx {
 // Written as functions that return `impl Future + Send`: as `async fn` they would make callers that are spawned fail
 // to compile.
 impl Reader {
+    /// A reader over a connection that may be able to write, for benchmarks only.
+    #[cfg(feature = "bench")]
+    pub(crate) const fn over(connection: Object<AsyncPgConnection>) -> Self {
+        Self { connection }
+    }
+
     /// The first row, if there is one.
     pub fn first<'q, R, Q>(&'q mut self, query: Q) -> impl Future<Output = QueryResult<Option<R>>> + Send + 'q
     where
