@@ -114,7 +114,7 @@ impl Limiter {
             let verdict = self.decide_here(&mut state, plan, 1);
             return self.ready("process", verdict);
         };
-        state.kind(plan).note(now);
+        state.kind(plan).note(now, self.plan(plan).most_leased);
         if let Some(held) = state.kind(plan).take_leased(now) {
             self.charge_here(&mut state, plan);
             let quotas =
@@ -228,7 +228,7 @@ impl Limiter {
                     kind.crowded = Some(now);
                 }
                 let leases = self.rules.is_remembered && plan == 0;
-                let leased = if leases { kind.worth_leasing(self.instances, now) } else { 0 };
+                let leased = if leases { kind.worth_leasing(self.instances, self.plan(plan).most_leased, now) } else { 0 };
                 (waiting, leased)
             };
             let waiters = u32::try_from(waiting.len()).unwrap_or(u32::MAX);

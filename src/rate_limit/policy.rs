@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use sha2::{Digest, Sha256};
 
+use super::subject::most_leased;
 use crate::config::Rate;
 
 /// A limit with its name, as callers see it.
@@ -62,6 +63,8 @@ pub struct Plan {
     pub(super) policies: Vec<Policy>,
     /// For the header `RateLimit-Policy`.
     pub(super) header: String,
+    /// Requests that may be granted ahead at once.
+    pub(super) most_leased: u32,
 }
 
 impl Plan {
@@ -73,7 +76,8 @@ impl Plan {
             .iter()
             .map(|Policy { name, rate }| format!("\"{name}\";q={};w={}", rate.count, rate.window.as_secs()));
         let header = words.collect::<Vec<_>>().join(", ");
-        Self { logs: used.into_iter().map(|(index, _)| index).collect(), policies, header }
+        let most_leased = most_leased(policies.iter().map(|policy| policy.rate.count).min().unwrap_or_default());
+        Self { logs: used.into_iter().map(|(index, _)| index).collect(), policies, header, most_leased }
     }
 }
 

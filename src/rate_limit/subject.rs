@@ -17,10 +17,17 @@ use super::{
 
 /// How long leased requests may be used.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
-/// Requests that may be leased at once, and the fewest that are worth it: whatever is charged after a lease is stamped with
-/// its end, so that the quota comes back up to a second later.
+/// Requests that may be leased at once, where limits are small and where they are large, and the fewest that are worth it:
+/// whatever is charged after a lease is stamped with its end, so that the quota comes back up to a second later.
 const LEASED: u32 = 8;
+const LEASED_OF_MANY: u32 = 256;
 const WORTH_LEASING: u32 = 4;
+
+/// How many requests may be leased at once where this many are allowed: a part that nobody misses.
+pub(super) fn most_leased(limit: u32) -> u32 {
+    (limit / 60).clamp(LEASED, LEASED_OF_MANY)
+}
+
 /// Somebody who is limited.
 pub(super) struct Subject {
     pub name: String,
@@ -120,8 +127,8 @@ impl KindState {
         Some(verdict)
     }
 
-    pub(super) fn note(&mut self, now: Instant) {
-        while self.recent.len() >= LEASED as usize {
+    pub(super) fn note(&mut self, now: Instant, most: u32) {
+        while self.recent.len() >= most as usize {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
@@ -136,16 +143,50 @@ impl KindState {
 
     /// How many requests to ask for ahead: as many as came here within the last second, as far as there is room for that
     /// on all instances.
-    pub(super) fn worth_leasing(&self, instances: u32, now: Instant) -> u32 {
+    pub(super) fn worth_leasing(&self, instances: u32, most: u32, now: Instant) -> u32 {
         let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < LEASE;
         let has_some = self.lease.as_ref().is_some_and(|lease| lease.left > 0);
-        if has_some || self.crowded.as_ref().is_some_and(is_fresh) {
+        // A few would not spare those who share their calls anything.
+        let is_shared = most == LEASED && self.crowded.as_ref().is_some_and(is_fresh);
+        if has_some || is_shared {
             return 0;
         }
-        let fresh = self.recent.iter().filter(|came| is_fresh(came)).count();
-        let fresh = u32::try_from(fresh).unwrap_or(LEASED);
-        let wanted = fresh.min(LEASED).min(self.left / (2 * instances.max(1)));
+        // In the order of their coming.
+        let fresh = self.recent.len() - self.recent.partition_point(|came| !is_fresh(came));
+        let fresh = u32::try_from(fresh).unwrap_or(most);
+        let wanted = fresh.min(most).min(self.left / (2 * instances.max(1)));
         // One of them is for who waits.
         if wanted < WORTH_LEASING { 0 } else { wanted - 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is leased to somebody who has just asked this many times, of whose limits this much is left.
+    fn leased(asked: u32, limit: u32, left: u32, crowded: bool) -> u32 {
+        let (now, most) = (Instant::now(), most_leased(limit));
+        let mut kind = KindState { left, crowded: crowded.then_some(now), ..KindState::default() };
+        (0..asked).for_each(|_| kind.note(now, most));
+        kind.worth_leasing(4, most, now)
+    }
+
+    #[test]
+    fn as_many_are_leased_as_were_asked_for_within_a_second_and_no_more_than_a_part_of_the_limit() {
+        assert_eq!(leased(3, 60, 60, false), 0);
+        assert_eq!(leased(5, 60, 60, false), 4);
+        assert_eq!(leased(50, 60, 60, false), 6);
+        assert_eq!(leased(50, 600, 600, false), 9);
+        assert_eq!(leased(50, 60_000, 60_000, false), 49);
+        assert_eq!(leased(5_000, 60_000, 60_000, false), 255);
+    }
+
+    #[test]
+    fn what_is_left_is_for_all_instances_and_those_who_share_calls_need_no_few() {
+        assert_eq!(leased(50, 60_000, 80, false), 9);
+        assert_eq!(leased(50, 60_000, 24, false), 0);
+        assert_eq!(leased(50, 60, 60, true), 0);
+        assert_eq!(leased(50, 60_000, 60_000, true), 49);
     }
 }

@@ -100,8 +100,12 @@ if grant > 0 then
     local s = log.now + lease
     if log.last > s then s = log.last end
     local packed = struct.pack('<d', s)
-    for j = 0, grant - 1 do
-      redis.call('SETRANGE', log.key, log.head + ((log.count + j) % log.cap) * 8, packed)
+    -- Side by side, in two pieces where the ring begins anew.
+    local slot = log.count % log.cap
+    local first = math.min(grant, log.cap - slot)
+    redis.call('SETRANGE', log.key, log.head + slot * 8, string.rep(packed, first))
+    if grant > first then
+      redis.call('SETRANGE', log.key, log.head, string.rep(packed, grant - first))
     end
     local h = struct.pack('<dd', log.count + grant, s)
     for p = 1, log.np do
