@@ -46,11 +46,7 @@ use crate::{
         id::{ChannelId, MessageId, UserId, WorkspaceId},
     },
     models::{
-        events::NewEvent,
-        members::Member,
-        messages::NewMessage,
-        sessions::Session,
-        users::User,
+        events::NewEvent, members::Member, messages::NewMessage, sessions::Session, users::User,
         workspaces::WorkspaceDetails,
     },
     queries::{members::MemberView, workspaces::WorkspaceView},
@@ -122,7 +118,8 @@ fn read_answers(options: &CeilingOptions) -> io::Result<Vec<Answer>> {
         let file = file?;
         let name = file.file_name().to_string_lossy().into_owned();
         let answer = parse(name, &fs::read(file.path())?);
-        answers.push(answer.ok_or_else(|| io::Error::other(format!("no answer: {}", file.path().display())))?);
+        answers
+            .push(answer.ok_or_else(|| io::Error::other(format!("no answer: {}", file.path().display())))?);
     }
     Ok(answers)
 }

@@ -14,6 +14,7 @@
 pub mod flood_guard;
 pub mod headers;
 pub mod limiter;
+pub mod numbers;
 mod pending;
 pub mod policy;
 pub mod shared;
@@ -26,6 +27,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use prometheus::Registry;
 use sha2::Sha256;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 pub use self::{
     limiter::Limiter,
@@ -33,7 +35,8 @@ pub use self::{
     policy::{Plan, Quota, Verdict},
 };
 use self::{
-    limiter::{Numbers, Rules},
+    limiter::Rules,
+    numbers::Numbers,
     policy::{Log, Policy},
     shared::Shared,
 };
@@ -88,7 +91,7 @@ impl Limits {
         let policies = |all: &[(&'static str, Option<Rate>)]| -> Vec<Policy> {
             all.iter().filter_map(|(name, rate)| rate.map(|rate| Policy { name, rate })).collect()
         };
-        let limiter = |rules| Limiter::new(rules, shared.cloned(), instances, main.clone(), numbers.clone());
+        let limiter = |rules| Limiter::new(rules, shared.cloned(), instances, main.clone(), &numbers);
         let of_user = Log::new("", policies(&[("burst", config.burst), ("sustained", config.sustained)]));
         let of_messages = Log::new(":msg", policies(&[("message", config.message)]));
         let of_account = Log::new("", policies(&[("login", config.login)]));
@@ -101,7 +104,8 @@ impl Limits {
         let of_address = Log::new("", of_address);
         let logs = vec![of_user, of_messages];
         let plans = vec![Plan::new(&logs, &[0]), Plan::new(&logs, &[0, 1])];
-        let users = Rules { kind: "u", logs, plans, is_remembered: true };
+        let users =
+            Rules { kind: "u", name: |id| Uuid::from_u128(id).to_string(), logs, plans, is_remembered: true };
         Ok(Self {
             users: limiter(users),
             accounts: limiter(Rules::simple("login", of_account)),
@@ -114,15 +118,15 @@ impl Limits {
     #[must_use]
     pub fn charge(&self, user: UserId, charge: Charge) -> Option<Pending> {
         match charge {
-            Charge::Request => Some(self.users.charge(&user.to_string(), REQUEST)),
-            Charge::Message => Some(self.users.charge(&user.to_string(), MESSAGE)),
+            Charge::Request => Some(self.users.charge(user.as_uuid().as_u128(), REQUEST)),
+            Charge::Message => Some(self.users.charge(user.as_uuid().as_u128(), MESSAGE)),
             Charge::Free => None,
         }
     }
 
     /// Where a user stands, free of charge.
     pub async fn look(&self, user: UserId) -> Verdict {
-        self.users.look(&user.to_string(), MESSAGE).await
+        self.users.look(user.as_uuid().as_u128(), MESSAGE).await
     }
 
     /// The plan by which a charge is judged.
@@ -168,12 +172,8 @@ impl Limits {
         self.mac(&[b"address", flood_guard::network(address).to_string().as_bytes()])
     }
 
-    fn hidden(&self, parts: &[&[u8]]) -> String {
-        use std::fmt::Write as _;
-        self.mac(parts).iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    fn hidden(&self, parts: &[&[u8]]) -> u128 {
+        self.mac(parts).iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte))
     }
 
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
@@ -190,13 +190,13 @@ impl Limits {
 /// An attempt to prove who one is, which was charged before it was looked at.
 pub struct Attempt {
     limiter: Arc<Limiter>,
-    subject: String,
+    subject: u128,
     verdict: Verdict,
 }
 
 impl Attempt {
-    async fn new(limiter: &Arc<Limiter>, subject: String) -> Result<Self, AppError> {
-        let verdict = limiter.charge(&subject, 0).await;
+    async fn new(limiter: &Arc<Limiter>, subject: u128) -> Result<Self, AppError> {
+        let verdict = limiter.charge(subject, 0).await;
         match verdict.refusal() {
             Some(refusal) => Err(refusal),
             None => Ok(Self { limiter: Arc::clone(limiter), subject, verdict }),
@@ -213,7 +213,7 @@ impl Attempt {
             ),
         };
         if !is_guess {
-            self.limiter.refund(&self.subject, 0, self.verdict);
+            self.limiter.refund(self.subject, 0, self.verdict);
         }
     }
 }

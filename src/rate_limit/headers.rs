@@ -1,12 +1,10 @@
 //! How limits show in answers: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), and the
 //! `X-RateLimit-*` that older clients know.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use bytes::{Bytes, BytesMut};
 
 use super::policy::{Plan, Quota, Verdict};
 
@@ -20,26 +18,36 @@ const X_RESOURCE: HeaderName = HeaderName::from_static("x-ratelimit-resource");
 /// Adds what a verdict says to an answer.
 pub fn add(headers: &mut HeaderMap, plan: &Plan, verdict: &Verdict) {
     let Some(scarcest) = verdict.quotas.iter().min_by_key(|quota| scarcity(quota)) else { return };
-    let mut text = String::with_capacity(verdict.quotas.len() * 32);
-    for quota in &verdict.quotas {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        let (name, remaining, reset) = (quota.policy.name, quota.remaining, seconds(quota.reset));
-        let _ = write!(text, "\"{name}\";r={remaining};t={reset}");
+    if let Some(policy) = &plan.header {
+        headers.insert(POLICY, policy.clone());
     }
-    let fields = [(POLICY, HeaderValue::try_from(&*plan.header)), (RATE_LIMIT, HeaderValue::try_from(text))];
-    for (name, value) in fields {
-        // Names and numbers, which headers may hold.
-        if let Ok(value) = value {
-            headers.insert(name, value);
-        }
+    // Names and numbers, which headers may hold.
+    if let Ok(quotas) = HeaderValue::from_maybe_shared(described(&verdict.quotas)) {
+        headers.insert(RATE_LIMIT, quotas);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     headers.insert(X_LIMIT, scarcest.policy.rate.count.into());
     headers.insert(X_REMAINING, scarcest.remaining.into());
     headers.insert(X_RESET, seconds(now + scarcest.reset).into());
     headers.insert(X_RESOURCE, HeaderValue::from_static(scarcest.policy.name));
+}
+
+/// `"burst";r=59;t=60, "sustained";r=999;t=3600`. Put together by hand: every answer has it.
+fn described(quotas: &[Quota]) -> Bytes {
+    let mut text = BytesMut::with_capacity(quotas.len() * 40);
+    let mut digits = itoa::Buffer::new();
+    for quota in quotas {
+        if !text.is_empty() {
+            text.extend_from_slice(b", ");
+        }
+        text.extend_from_slice(b"\"");
+        text.extend_from_slice(quota.policy.name.as_bytes());
+        text.extend_from_slice(b"\";r=");
+        text.extend_from_slice(digits.format(quota.remaining).as_bytes());
+        text.extend_from_slice(b";t=");
+        text.extend_from_slice(digits.format(seconds(quota.reset)).as_bytes());
+    }
+    text.freeze()
 }
 
 /// What is left, in millionths of what is allowed.
@@ -51,4 +59,44 @@ fn scarcity(quota: &Quota) -> u64 {
 #[must_use]
 pub fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Rate,
+        rate_limit::policy::{Log, Policy},
+    };
+
+    #[test]
+    fn the_headers_read_as_the_draft_says_and_older_clients_see_what_is_scarcest() {
+        let policy =
+            |name, count, window| Policy { name, rate: Rate { count, window: Duration::from_secs(window) } };
+        let policies = vec![policy("burst", 60, 60), policy("sustained", 1000, 3600)];
+        let logs = [Log::new("", policies.clone())];
+        let left = [(59, 59_001), (0, 3_600_000)];
+        let quotas = policies.iter().zip(left).map(|(policy, (remaining, reset))| Quota {
+            policy: *policy,
+            remaining,
+            reset: Duration::from_millis(reset),
+        });
+        let verdict = Verdict { quotas: quotas.collect(), ..Verdict::unlimited() };
+        let mut headers = HeaderMap::new();
+        add(&mut headers, &Plan::new(&logs, &[0]), &verdict);
+        let text = |name| headers.get(name).unwrap().to_str().unwrap();
+        assert_eq!(text("ratelimit-policy"), r#""burst";q=60;w=60, "sustained";q=1000;w=3600"#);
+        assert_eq!(text("ratelimit"), r#""burst";r=59;t=60, "sustained";r=0;t=3600"#);
+        assert_eq!(text("x-ratelimit-limit"), "1000");
+        assert_eq!(text("x-ratelimit-remaining"), "0");
+        assert_eq!(text("x-ratelimit-resource"), "sustained");
+        assert!(text("x-ratelimit-reset").parse::<u64>().unwrap() > 1_700_000_000);
+    }
+
+    #[test]
+    fn without_limits_there_are_no_headers() {
+        let mut headers = HeaderMap::new();
+        add(&mut headers, &Plan::new(&[], &[]), &Verdict::unlimited());
+        assert!(headers.is_empty());
+    }
 }

@@ -16,10 +16,10 @@ use std::{
 };
 
 use moka::sync::Cache;
-use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
+    numbers::{Decisions, Numbers, Source},
     pending::Pending,
     policy::{Log, Plan, Quota, Verdict},
     shared::{Reply, Shared},
@@ -34,6 +34,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) struct Rules {
     /// Stands before subjects in Redis.
     pub kind: &'static str,
+    /// What a subject is called in Redis, behind the kind.
+    pub name: fn(u128) -> String,
     pub logs: Vec<Log>,
     pub plans: Vec<Plan>,
     /// Whether requests of the first plan may be granted ahead, and refusals be remembered. Where single charges are taken
@@ -46,7 +48,7 @@ impl Rules {
     pub(super) fn simple(kind: &'static str, log: Log) -> Self {
         let logs = vec![log];
         let plans = vec![Plan::new(&logs, &[0])];
-        Self { kind, logs, plans, is_remembered: false }
+        Self { kind, name: |digest| format!("{digest:032x}"), logs, plans, is_remembered: false }
     }
 }
 
@@ -55,32 +57,11 @@ pub struct Limiter {
     rules: Rules,
     shared: Option<Arc<Shared>>,
     instances: u32,
-    subjects: Cache<Box<str>, Arc<Subject>>,
+    subjects: Cache<u128, Arc<Subject>>,
     /// Time is counted from here.
     origin: Instant,
     main: Handle,
-    numbers: Numbers,
-}
-
-/// What became of requests, for metrics.
-#[derive(Clone)]
-pub struct Numbers {
-    decisions: IntCounterVec,
-}
-
-impl Numbers {
-    /// Puts the numbers into a registry.
-    ///
-    /// # Errors
-    /// When they are there already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let decisions = IntCounterVec::new(
-            Opts::new("lockstep_rate_limit_decisions_total", "Requests that were charged, and who decided."),
-            &["subject", "source", "result"],
-        )?;
-        registry.register(Box::new(decisions.clone()))?;
-        Ok(Self { decisions })
-    }
+    decisions: Decisions,
 }
 
 impl Limiter {
@@ -90,11 +71,12 @@ impl Limiter {
         shared: Option<Arc<Shared>>,
         instances: u32,
         main: Handle,
-        numbers: Numbers,
+        numbers: &Numbers,
     ) -> Arc<Self> {
         let longest = rules.logs.iter().map(Log::longest_window_ms).max().unwrap_or_default();
         let subjects = Cache::builder().time_to_idle(Duration::from_millis(longest) + IDLE).build();
-        Arc::new(Self { rules, shared, instances, subjects, origin: Instant::now(), main, numbers })
+        let decisions = numbers.of(rules.kind);
+        Arc::new(Self { rules, shared, instances, subjects, origin: Instant::now(), main, decisions })
     }
 
     pub(super) fn plan(&self, plan: usize) -> &Plan {
@@ -103,7 +85,7 @@ impl Limiter {
     }
 
     /// Charges a request to a subject. What needs Redis is under way when this returns.
-    pub(super) fn charge(self: &Arc<Self>, subject: &str, plan: usize) -> Pending {
+    pub(super) fn charge(self: &Arc<Self>, subject: u128, plan: usize) -> Pending {
         if self.plan(plan).logs.is_empty() {
             return Pending::Ready(Some(Verdict::unlimited()));
         }
@@ -111,24 +93,24 @@ impl Limiter {
         let mut state = subject.state();
         let now = Instant::now();
         let Some(shared) = &self.shared else {
-            let verdict = self.decide_here(&mut state, plan, 1);
-            return self.ready("process", verdict);
+            let verdict = self.decide_here(&mut state, plan, 1, now);
+            return self.ready(Source::Process, verdict);
         };
         state.kind(plan).note(now, self.plan(plan).most_leased);
         if let Some(held) = state.kind(plan).take_leased(now) {
-            self.charge_here(&mut state, plan);
-            let quotas =
-                self.plan(plan).policies.iter().filter_map(|policy| state.latest(policy.name, held, now));
-            let quotas = quotas.collect();
+            self.charge_here(&mut state, plan, now);
+            let policies = &self.plan(plan).policies;
+            let mut quotas = Vec::with_capacity(policies.len());
+            quotas.extend(policies.iter().filter_map(|policy| state.latest(policy.name, held, now)));
             let verdict = Verdict { granted: true, retry: Duration::ZERO, quotas, stamps: Vec::new() };
-            return self.ready("lease", verdict);
+            return self.ready(Source::Lease, verdict);
         }
         if let Some(verdict) = state.kind(plan).denial(now) {
-            return self.ready("denial", verdict);
+            return self.ready(Source::Denial, verdict);
         }
         if !shared.is_connected() {
-            let verdict = self.decide_here(&mut state, plan, self.instances);
-            return self.ready("share", verdict);
+            let verdict = self.decide_here(&mut state, plan, self.instances, now);
+            return self.ready(Source::Share, verdict);
         }
         let (waiting, answer) = oneshot::channel();
         let kind = state.kind(plan);
@@ -143,7 +125,7 @@ impl Limiter {
     }
 
     /// Where a subject stands, free of charge.
-    pub(super) async fn look(&self, subject: &str, plan: usize) -> Verdict {
+    pub(super) async fn look(&self, subject: u128, plan: usize) -> Verdict {
         let logs = self.logs_of(plan);
         if logs.is_empty() {
             return Verdict::unlimited();
@@ -155,13 +137,13 @@ impl Limiter {
             return self.verdict(plan, true, &reply);
         }
         let instances = if self.shared.is_some() { self.instances } else { 1 };
-        let (quotas, retry) = self.look_here(&subject.state(), plan, instances);
+        let (quotas, retry) = self.look_here(&subject.state(), plan, instances, Instant::now());
         let retry = Duration::from_millis(retry);
         Verdict { granted: retry.is_zero(), retry, quotas, stamps: Vec::new() }
     }
 
     /// Takes back a charge of one request that was granted.
-    pub(super) fn refund(self: &Arc<Self>, subject: &str, plan: usize, verdict: Verdict) {
+    pub(super) fn refund(self: &Arc<Self>, subject: u128, plan: usize, verdict: Verdict) {
         if !verdict.granted || self.plan(plan).logs.is_empty() {
             return;
         }
@@ -180,33 +162,32 @@ impl Limiter {
         }
     }
 
-    fn subject(&self, name: &str) -> Arc<Subject> {
-        if let Some(subject) = self.subjects.get(name) {
+    fn subject(&self, subject: u128) -> Arc<Subject> {
+        if let Some(subject) = self.subjects.get(&subject) {
             return subject;
         }
         let new = || {
-            let full_name = format!("{}:{name}", self.rules.kind);
-            Arc::new(Subject::new(full_name, self.rules.logs.len(), self.rules.plans.len()))
+            let name = format!("{}:{}", self.rules.kind, (self.rules.name)(subject));
+            Arc::new(Subject::new(name, self.rules.logs.len(), self.rules.plans.len()))
         };
-        self.subjects.get_with(name.into(), new)
+        self.subjects.get_with(subject, new)
     }
 
     fn logs_of(&self, plan: usize) -> Vec<&Log> {
         self.plan(plan).logs.iter().filter_map(|index| self.rules.logs.get(*index)).collect()
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn ready(&self, source: &str, verdict: Verdict) -> Pending {
+    fn ready(&self, source: Source, verdict: Verdict) -> Pending {
         self.count(source, verdict.granted);
         Pending::Ready(Some(verdict))
     }
 
-    fn count(&self, source: &str, granted: bool) {
-        let result = if granted { "granted" } else { "refused" };
-        self.numbers.decisions.with_label_values(&[self.rules.kind, source, result]).inc();
+    fn count(&self, source: Source, granted: bool) {
+        self.decisions.count(source, granted);
     }
 
     /// Asks Redis for those who wait, until nobody does.
@@ -228,7 +209,11 @@ impl Limiter {
                     kind.crowded = Some(now);
                 }
                 let leases = self.rules.is_remembered && plan == 0;
-                let leased = if leases { kind.worth_leasing(self.instances, self.plan(plan).most_leased, now) } else { 0 };
+                let leased = if leases {
+                    kind.worth_leasing(self.instances, self.plan(plan).most_leased, now)
+                } else {
+                    0
+                };
                 (waiting, leased)
             };
             let waiters = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
@@ -241,8 +226,8 @@ impl Limiter {
                 Err(err) => {
                     log::debug!("error.chain":% = Chain(&err); "a limit was judged by this instance's share");
                     for waiter in waiting {
-                        let verdict = self.decide_here(&mut state, plan, self.instances);
-                        self.count("share", verdict.granted);
+                        let verdict = self.decide_here(&mut state, plan, self.instances, Instant::now());
+                        self.count(Source::Share, verdict.granted);
                         let _gone = waiter.send(verdict);
                     }
                 }
@@ -270,9 +255,9 @@ impl Limiter {
             left = left.saturating_sub(1);
             if granted {
                 // Whoever has gone meanwhile has been charged all the same, as by any request that is given up.
-                self.charge_here(state, plan);
+                self.charge_here(state, plan, Instant::now());
             }
-            self.count("redis", granted);
+            self.count(Source::Redis, granted);
             let _gone = waiter.send(self.verdict(plan, granted, reply));
         }
         state.learn(&self.verdict(plan, true, reply).quotas, asked);
@@ -327,18 +312,18 @@ impl Limiter {
     }
 
     /// Decides by what this process has admitted itself.
-    fn decide_here(&self, state: &mut State, plan: usize, instances: u32) -> Verdict {
-        let (mut quotas, retry) = self.look_here(state, plan, instances);
+    fn decide_here(&self, state: &mut State, plan: usize, instances: u32, now: Instant) -> Verdict {
+        let (mut quotas, retry) = self.look_here(state, plan, instances, now);
         let granted = retry == 0;
         if granted {
-            self.charge_here(state, plan);
+            self.charge_here(state, plan, now);
             quotas.iter_mut().for_each(|quota| quota.remaining = quota.remaining.saturating_sub(1));
         }
         Verdict { granted, retry: Duration::from_millis(retry), quotas, stamps: Vec::new() }
     }
 
-    fn look_here(&self, state: &State, plan: usize, instances: u32) -> (Vec<Quota>, u64) {
-        let now = self.now_ms();
+    fn look_here(&self, state: &State, plan: usize, instances: u32, now: Instant) -> (Vec<Quota>, u64) {
+        let now = self.ms(now);
         let (mut quotas, mut retry) = (Vec::new(), 0);
         for index in &self.plan(plan).logs {
             if let (Some(log), Some(window)) = (self.rules.logs.get(*index), state.windows.get(*index)) {
@@ -350,8 +335,8 @@ impl Limiter {
         (quotas, retry)
     }
 
-    fn charge_here(&self, state: &mut State, plan: usize) {
-        let now = self.now_ms();
+    fn charge_here(&self, state: &mut State, plan: usize, now: Instant) {
+        let now = self.ms(now);
         for index in &self.plan(plan).logs {
             if let (Some(log), Some(window)) = (self.rules.logs.get(*index), state.windows.get_mut(*index)) {
                 window.charge(log, now);

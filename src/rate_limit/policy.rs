@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use actix_web::http::header::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use super::subject::most_leased;
@@ -61,8 +62,8 @@ pub struct Plan {
     pub(super) logs: Vec<usize>,
     /// All policies, in the order of their logs.
     pub(super) policies: Vec<Policy>,
-    /// For the header `RateLimit-Policy`.
-    pub(super) header: String,
+    /// For the header `RateLimit-Policy`. Names and numbers, which headers may hold.
+    pub(super) header: Option<HeaderValue>,
     /// Requests that may be granted ahead at once.
     pub(super) most_leased: u32,
 }
@@ -75,8 +76,9 @@ impl Plan {
         let words = policies
             .iter()
             .map(|Policy { name, rate }| format!("\"{name}\";q={};w={}", rate.count, rate.window.as_secs()));
-        let header = words.collect::<Vec<_>>().join(", ");
-        let most_leased = most_leased(policies.iter().map(|policy| policy.rate.count).min().unwrap_or_default());
+        let header = HeaderValue::try_from(words.collect::<Vec<_>>().join(", ")).ok();
+        let most_leased =
+            most_leased(policies.iter().map(|policy| policy.rate.count).min().unwrap_or_default());
         Self { logs: used.into_iter().map(|(index, _)| index).collect(), policies, header, most_leased }
     }
 }

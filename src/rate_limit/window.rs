@@ -37,10 +37,12 @@ impl Window {
     /// Remembers an admitted request.
     pub(super) fn charge(&mut self, log: &Log, now: u64) {
         self.stamps.push_back(now);
-        let first = self.first_within(now, log.longest_window_ms());
-        self.stamps.drain(..first);
-        let excess = self.stamps.len().saturating_sub(log.capacity() as usize);
-        self.stamps.drain(..excess);
+        // Few at a time, from the old end: no search, however many there are.
+        let edge = now.checked_sub(log.longest_window_ms());
+        let capacity = log.capacity() as usize;
+        while self.stamps.len() > capacity || self.stamps.front().is_some_and(|first| Some(*first) <= edge) {
+            self.stamps.pop_front();
+        }
     }
 
     /// Forgets the last admitted request.
