@@ -240,3 +240,42 @@ fn an_empty_file_is_filled_and_a_broken_one_refused() {
     let err = load_or_create_secret(&directory.0).unwrap_err().to_string();
     assert!(err.contains("auth-secret") && !err.contains("too short"), "{err}");
 }
+
+#[test]
+fn a_token_that_was_found_good_expires_all_the_same() {
+    let tokens = tokens();
+    let token = tokens.issue(UserId::new(), SessionId::new(), 0).unwrap();
+    let claims = tokens.verify(&token).unwrap();
+    let last = claims.exp + LEEWAY.as_secs();
+    assert_eq!(tokens.verify_at(&token, last).unwrap(), claims);
+    assert_eq!(tokens.verify_at(&token, last + 1).unwrap_err(), TokenError::Expired);
+    assert_eq!(tokens.verify(&token).unwrap(), claims);
+}
+
+#[test]
+fn what_is_remembered_of_a_token_is_for_no_other_token_and_no_other_key() {
+    let tokens = tokens();
+    let good = tokens.issue(UserId::new(), SessionId::new(), 0).unwrap();
+    tokens.verify(&good).unwrap();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let forged = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+    for _ in 0..2 {
+        assert_eq!(tokens.verify(&forged).unwrap_err(), TokenError::Signature);
+        assert!(tokens.verify(signed).is_err());
+    }
+    assert_eq!(AccessTokens::new(OTHER, &[]).verify(&good).unwrap_err(), TokenError::UnknownKey);
+    assert!(tokens.verify(&good).is_ok());
+}
+
+#[test]
+fn more_tokens_than_are_remembered_stay_good() {
+    let tokens = tokens();
+    let issued: Vec<_> = (0..10_000)
+        .map(|epoch| (epoch, tokens.issue(UserId::new(), SessionId::new(), epoch).unwrap()))
+        .collect();
+    for _ in 0..2 {
+        for (epoch, token) in &issued {
+            assert_eq!(tokens.verify(token).unwrap().epoch, *epoch);
+        }
+    }
+}

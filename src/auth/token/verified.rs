@@ -1,0 +1,50 @@
+//! Access tokens that were found good a moment ago.
+//!
+//! Whoever asks, asks again with the same token, and to parse it is most of the work of verifying it. Tokens are known
+//! here by their SHA-256, so that none can be read out of this memory. What is kept says what a token says, never that it
+//! is still good: its time is compared on each use, and whether its session has ended is for the caller to ask.
+
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Claims;
+
+type Digest = [u8; 32];
+
+/// Tokens that are remembered, in places that their digests choose: half a megabyte.
+const PLACES: usize = 4096;
+
+/// What good tokens say. Whichever came last has a place; the one before it is verified anew.
+pub(super) struct Verified {
+    places: Box<[Mutex<Option<(Digest, Claims)>>]>,
+}
+
+impl Verified {
+    pub(super) fn new() -> Self {
+        Self { places: (0..PLACES).map(|_| Mutex::default()).collect() }
+    }
+
+    /// By what a token is known.
+    pub(super) fn digest(token: &str) -> Digest {
+        Sha256::digest(token.as_bytes()).into()
+    }
+
+    /// What this token says, if it was verified here.
+    pub(super) fn get(&self, digest: &Digest) -> Option<Claims> {
+        let place = self.place(digest)?.lock().unwrap_or_else(PoisonError::into_inner);
+        place.as_ref().filter(|(known, _)| known == digest).map(|(_, claims)| claims.clone())
+    }
+
+    /// Remembers what a token says whose signature was good.
+    pub(super) fn put(&self, digest: Digest, claims: &Claims) {
+        if let Some(place) = self.place(&digest) {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest, claims.clone()));
+        }
+    }
+
+    fn place(&self, digest: &Digest) -> Option<&Mutex<Option<(Digest, Claims)>>> {
+        let [low, high, ..] = *digest;
+        self.places.get(usize::from(u16::from_le_bytes([low, high])) % PLACES)
+    }
+}
