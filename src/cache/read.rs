@@ -75,7 +75,8 @@ impl Cache {
         let read = if self.l1.is_none() && !self.uses_l2 {
             self.load_only(policy, load).await
         } else {
-            self.read_through(policy, question, l1, tags(), load).await
+            // Apart, so that a hit does not carry about what only a load needs.
+            Box::pin(self.read_through(policy, question, l1, tags(), load)).await
         }?;
         policy.stats.count(&read.status);
         Ok(read)
@@ -94,11 +95,11 @@ impl Cache {
         let Some(entry) = l1.get(key) else {
             return Err(if self.trust.has_lease() { TierStatus::Miss } else { TierStatus::NoLease });
         };
-        let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge(stamp));
+        let now = Instant::now();
+        let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge_at(stamp, now));
         match (verdict, entry.value()) {
             (Verdict::Fresh, Some(value)) => {
-                let now = Instant::now();
-                let left = entry.expires_at.saturating_duration_since(now);
+let left = entry.expires_at.saturating_duration_since(now);
                 if left.is_zero() {
                     return Err(TierStatus::Miss);
                 }

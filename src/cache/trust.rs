@@ -150,13 +150,22 @@ impl Trust {
 
     /// Whether L1 may be used.
     pub fn has_lease(&self) -> bool {
-        nanoseconds(self.origin.elapsed()) < self.lease_until_ns.load(Ordering::Acquire)
+        self.has_lease_at(Instant::now())
+    }
+
+    fn has_lease_at(&self, now: Instant) -> bool {
+        nanoseconds(now.saturating_duration_since(self.origin)) < self.lease_until_ns.load(Ordering::Acquire)
     }
 
     /// Whether a value with this stamp may be served from L1.
     pub fn judge(&self, stamp: &Stamp) -> Verdict {
+        self.judge_at(stamp, Instant::now())
+    }
+
+    /// The same for whoever has just looked at the time.
+    pub fn judge_at(&self, stamp: &Stamp, now: Instant) -> Verdict {
         // The lease first: seen afterwards, it might be one that was renewed because of what the tags had not yet heard.
-        let has_lease = self.has_lease();
+        let has_lease = self.has_lease_at(now);
         if !self.is_current(stamp) {
             Verdict::Outdated
         } else if has_lease {
