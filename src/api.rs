@@ -51,18 +51,23 @@ use crate::{
     services::{events::IssuedTicket, sessions::Grant},
 };
 
+/// Where everything is that callers ask for.
+const V1: &str = "/v1";
+
 /// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
 pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
-    for resource in root_resources() {
-        config.service(resource.into_routes());
-    }
-    let v1 =
-        v1_resources().into_iter().fold(web::scope("/v1"), |v1, resource| v1.service(resource.into_routes()));
-    let v1 = v1.wrap(from_fn(admit));
+    let v1 = v1_resources()
+        .into_iter()
+        .fold(web::scope(V1), |v1, resource| v1.service(resource.into_routes(V1)))
+        .wrap(from_fn(admit));
+    // First, since they are tried in this order.
     match guard {
         Some(guard) => config.service(v1.wrap(guard.middleware())),
         None => config.service(v1),
     };
+    for resource in root_resources() {
+        config.service(resource.into_routes(""));
+    }
     config.default_service(web::to(not_found));
 }
 

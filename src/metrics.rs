@@ -1,10 +1,27 @@
 //! The process's numbers, for Prometheus. Labels are bounded: routes, kinds and codes, never ids.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
+use actix_web::http::Method;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
+    TextEncoder,
 };
+
+/// A URL as it is mounted in one worker, and its numbers, looked up once for each method and status.
+#[derive(Debug)]
+pub struct Route {
+    /// The pattern, never the path: there are as many paths as ids.
+    pub pattern: Box<str>,
+    seen: RefCell<Vec<(Method, u16, Histogram)>>,
+}
+
+impl Route {
+    #[must_use]
+    pub fn new(pattern: impl Into<Box<str>>) -> Self {
+        Self { pattern: pattern.into(), seen: RefCell::default() }
+    }
+}
 
 /// The registry, and what the HTTP side counts.
 pub struct Metrics {
@@ -49,16 +66,30 @@ impl Metrics {
         &self.registry
     }
 
-    /// Counts a request.
-    pub fn request(&self, method: &str, route: &str, status: u16, elapsed: Duration) {
-        // Methods are free text on the wire.
-        let method = match method {
-            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
-            _ => "_OTHER",
+    /// Counts a request to a URL, or to none that there is.
+    pub fn request(&self, method: &Method, route: Option<&Route>, status: u16, elapsed: Duration) {
+        let elapsed = elapsed.as_secs_f64();
+        let Some(route) = route else {
+            return self.duration(method, "none", status).observe(elapsed);
         };
+        let mut seen = route.seen.borrow_mut();
+        if let Some((.., known)) = seen.iter().find(|(m, s, _)| *s == status && m == method) {
+            return known.observe(elapsed);
+        }
+        let duration = self.duration(method, &route.pattern, status);
+        duration.observe(elapsed);
+        // Those of others have one label, and are seldom.
+        if is_known(method.as_str()) {
+            seen.push((method.clone(), status, duration));
+        }
+    }
+
+    fn duration(&self, method: &Method, route: &str, status: u16) -> Histogram {
+        // Methods are free text on the wire.
+        let method = Some(method.as_str()).filter(|method| is_known(method)).unwrap_or("_OTHER");
         let mut digits = [0; 5];
         let status = write_status(status, &mut digits);
-        self.requests.with_label_values(&[method, route, status]).observe(elapsed.as_secs_f64());
+        self.requests.with_label_values(&[method, route, status])
     }
 
     /// Counts a refusal.
@@ -84,6 +115,10 @@ impl Metrics {
     }
 }
 
+fn is_known(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS")
+}
+
 /// A status code as text, without allocating.
 fn write_status(status: u16, digits: &mut [u8; 5]) -> &str {
     let mut rest = status;
@@ -97,4 +132,31 @@ fn write_status(status: u16, digits: &mut [u8; 5]) -> &str {
         }
     }
     digits.get(start..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or("0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_count_under_the_pattern_their_method_and_their_status() {
+        let (metrics, route) = (Metrics::new("test").unwrap(), Route::new("/v1/things/{thing}"));
+        let other = Method::from_bytes(b"BREW").unwrap();
+        for (method, status) in [(&Method::GET, 200), (&Method::GET, 200), (&Method::GET, 404), (&other, 405)] {
+            metrics.request(method, Some(&route), status, Duration::from_millis(3));
+        }
+        metrics.request(&Method::POST, None, 404, Duration::ZERO);
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let count = |method, route, status| {
+            let labels = format!(
+                "{{http_request_method=\"{method}\",http_response_status_code=\"{status}\",http_route=\"{route}\"}} "
+            );
+            let line = format!("http_server_request_duration_seconds_count{labels}");
+            text.lines().find_map(|found| found.strip_prefix(&line)).unwrap_or("0").to_owned()
+        };
+        assert_eq!(count("GET", "/v1/things/{thing}", 200), "2");
+        assert_eq!(count("GET", "/v1/things/{thing}", 404), "1");
+        assert_eq!(count("_OTHER", "/v1/things/{thing}", 405), "1");
+        assert_eq!(count("POST", "none", 404), "1");
+    }
 }

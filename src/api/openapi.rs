@@ -24,7 +24,7 @@ use self::{
     answers::Answer,
     inputs::{Inputs, Sketch},
 };
-use crate::{error::Problem, http::caller::let_in};
+use crate::{error::Problem, http::caller::let_in, metrics};
 
 /// What a URL answers, and its description.
 pub(super) struct Resource {
@@ -91,9 +91,9 @@ impl Resource {
         self
     }
 
-    /// For Actix. Resources rather than routes: they answer 405, with `Allow`.
-    pub(super) fn into_routes(self) -> actix_web::Resource {
-        self.routes
+    /// For Actix, below `prefix`. Resources rather than routes: they answer 405, with `Allow`.
+    pub(super) fn into_routes(self, prefix: &str) -> actix_web::Resource {
+        self.routes.app_data(metrics::Route::new(format!("{prefix}{}", self.path)))
     }
 }
 

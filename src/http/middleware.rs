@@ -20,7 +20,7 @@ use actix_web::{
 use log::Level;
 use uuid::Uuid;
 
-use crate::{app::App, cache::Status, error::Problem, telemetry};
+use crate::{app::App, cache::Status, error::Problem, metrics::Route, telemetry};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
@@ -50,7 +50,8 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     let legal = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    sent.filter(legal).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
+    let ours = || Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    sent.filter(legal).map_or_else(ours, Into::into)
 }
 
 /// Actix answers some requests by itself (unknown paths, wrong methods) in a form of its own.
@@ -77,15 +78,12 @@ fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
     let elapsed = started.elapsed();
     let status = response.status();
     let request = response.request();
-    // The pattern, never the path: there are as many paths as ids.
-    let route = request.match_pattern();
-    let route = route.as_deref().unwrap_or("none");
-    let method = request.method().as_str();
+    let route = request.app_data::<Route>();
     let app = request.app_data::<Data<App>>();
     if let Some(app) = app {
-        app.metrics.request(method, route, status.as_u16(), elapsed);
+        app.metrics.request(request.method(), route, status.as_u16(), elapsed);
     }
-    log_access(request, response.response(), route, elapsed);
+    log_access(request, response.response(), route.map_or("none", |route| &route.pattern), elapsed);
     let served_by = app.map(|app| app.served_by.clone());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -92,7 +92,9 @@ fn shows_status(app: &App, caller: &Caller, status: &Status) -> bool {
 
 /// Weak comparison of RFC 9110, section 8.8.3.2.
 fn matches_weakly(sent: &[u8], etag: &[u8]) -> bool {
-    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_owned();
+    fn opaque(tag: &[u8]) -> &[u8] {
+        tag.strip_prefix(b"W/").unwrap_or(tag)
+    }
     let wanted = opaque(etag);
     sent.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| tag == b"*" || opaque(tag) == wanted)
 }
