@@ -68,9 +68,11 @@ impl<T> Written<T> {
     }
 }
 
-/// The database of a process.
+/// The database of a process. Clones are cheap: every cached read takes one along.
 #[derive(Clone)]
-pub struct Db {
+pub struct Db(Arc<Inner>);
+
+struct Inner {
     read: Pool<AsyncPgConnection>,
     write: Pool<AsyncPgConnection>,
     journal: Pool<AsyncPgConnection>,
@@ -78,7 +80,7 @@ pub struct Db {
     announce: Announce,
     /// The embedded database: one connection, which nobody else can use.
     embedded: bool,
-    reachable: Arc<AtomicBool>,
+    reachable: AtomicBool,
 }
 
 /// No connection, or none in time.
@@ -117,15 +119,15 @@ impl Db {
     pub fn connect(url: &str, size: usize, main: Handle, announce: Announce) -> Result<Self, BuildError> {
         let write = (size / 2).max(1);
         let read = (size - write.min(size)).max(1);
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             read: build_pool(url, read, main.clone(), true)?,
             write: build_pool(url, write, main.clone(), false)?,
             journal: build_pool(url, JOURNAL_CONNECTIONS, main.clone(), false)?,
             main,
             announce,
             embedded: false,
-            reachable: Arc::new(AtomicBool::new(true)),
-        })
+            reachable: AtomicBool::new(true),
+        })))
     }
 
     /// The embedded database's only connection.
@@ -134,39 +136,39 @@ impl Db {
     /// When the pool cannot be built.
     pub fn connect_embedded(url: &str, main: Handle, announce: Announce) -> Result<Self, BuildError> {
         let only = build_pool(url, 1, main.clone(), false)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             read: only.clone(),
             write: only.clone(),
             journal: only,
             main,
             announce,
             embedded: true,
-            reachable: Arc::new(AtomicBool::new(true)),
-        })
+            reachable: AtomicBool::new(true),
+        })))
     }
 
     /// Nobody else can write to this database.
     #[must_use]
-    pub const fn is_embedded(&self) -> bool {
-        self.embedded
+    pub fn is_embedded(&self) -> bool {
+        self.0.embedded
     }
 
     /// Whether whoever asked last has got an answer.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
-        self.reachable.load(Ordering::Relaxed)
+        self.0.reachable.load(Ordering::Relaxed)
     }
 
     /// Notes whether the database has answered. Told by those who ask it all the time.
     pub(crate) fn note_reachable(&self, reachable: bool) {
-        self.reachable.store(reachable, Ordering::Relaxed);
+        self.0.reachable.store(reachable, Ordering::Relaxed);
     }
 
     /// Connections of both pools: open, and idle among them.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        let (read, write) = (self.read.status(), self.write.status());
-        if self.embedded {
+        let (read, write) = (self.0.read.status(), self.0.write.status());
+        if self.0.embedded {
             (read.size, read.available)
         } else {
             (read.size + write.size, read.available + write.available)
@@ -178,11 +180,11 @@ impl Db {
     /// # Errors
     /// When there is none in time.
     async fn reader(&self) -> Result<ReadOnly, DbError> {
-        let mut connection = check_out(&self.read).await?;
-        if self.embedded {
+        let mut connection = check_out(&self.0.read).await?;
+        if self.0.embedded {
             AnsiTransactionManager::begin_transaction_sql(&mut *connection, "BEGIN READ ONLY").await?;
         }
-        Ok(ReadOnly { reader: Some(Reader { connection }), in_transaction: self.embedded })
+        Ok(ReadOnly { reader: Some(Reader { connection }), in_transaction: self.0.embedded })
     }
 
     /// Reads rows that are not cached.
@@ -203,13 +205,13 @@ impl Db {
     where
         E: From<DbError>,
     {
-        let connection = check_out(&self.write).await.map_err(DbError::from)?;
+        let connection = check_out(&self.0.write).await.map_err(DbError::from)?;
         let mut tx = Tx { reader: Reader { connection }, changes: Vec::new() };
         AnsiTransactionManager::begin_transaction(&mut *tx.reader.connection).await.map_err(DbError::from)?;
         match work(&mut tx).await {
             Ok(value) => {
-                let finishing = in_this_request(finish(tx, Arc::clone(&self.announce)));
-                let token = match self.main.spawn(finishing).await {
+                let finishing = in_this_request(finish(tx, Arc::clone(&self.0.announce)));
+                let token = match self.0.main.spawn(finishing).await {
                     Ok(committed) => committed?,
                     Err(stopped) => {
                         return Err(DbError::from(Unavailable::Unreachable(stopped.into())).into());
@@ -231,7 +233,7 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> QueryResult<T>,
     ) -> Result<T, DbError> {
-        let mut connection = check_out(&self.journal).await?;
+        let mut connection = check_out(&self.0.journal).await?;
         match tokio::time::timeout(JOURNAL, work(&mut connection)).await {
             Ok(outcome) => Ok(outcome?),
             Err(_elapsed) => {
