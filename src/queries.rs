@@ -86,7 +86,20 @@ impl Queries {
         query: Q,
         token: Option<&Token>,
     ) -> Result<Read<Q::Value>, LoadError> {
-        let (key, policy) = (query.key(), self.policy(Q::KIND));
+        let question = Question { key: query.key(), token };
+        if let Some(read) = self.cache.recall(self.policy(Q::KIND), question) {
+            return Ok(read);
+        }
+        // Apart, so that a hit makes and moves nothing that only a load needs.
+        Box::pin(self.load(query, question)).await
+    }
+
+    async fn load<Q: CachedQuery>(
+        &self,
+        query: Q,
+        question: Question<'_>,
+    ) -> Result<Read<Q::Value>, LoadError> {
+        let policy = self.policy(Q::KIND);
         let query = Arc::new(query);
         let loading = || {
             let (db, query) = (self.db.clone(), Arc::clone(&query));
@@ -97,10 +110,10 @@ impl Queries {
         };
         let tags = || {
             let tags = query.tags();
-            self.cache.sample(policy, key, &tags, &loading);
+            self.cache.sample(policy, question.key, &tags, &loading);
             tags
         };
-        self.cache.read(policy, Question { key, token }, tags, loading()).await
+        self.cache.read(policy, question, tags, loading()).await
     }
 
     /// Reads anything through the cache.

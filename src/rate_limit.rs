@@ -19,6 +19,7 @@ mod pending;
 pub mod policy;
 pub mod shared;
 mod subject;
+mod subjects;
 mod window;
 
 use std::{net::IpAddr, sync::Arc};

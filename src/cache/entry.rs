@@ -97,9 +97,14 @@ impl Entry {
         }
     }
 
-    /// Whether it is near its end, and this is the first to notice.
+    /// Whether it is near its end, and nobody renews it yet.
+    pub(super) fn is_to_be_renewed(&self, now: Instant) -> bool {
+        self.refresh_at.is_some_and(|at| now >= at) && !self.refreshing.load(Ordering::Relaxed)
+    }
+
+    /// The same, and the caller does it.
     pub(super) fn claim_refresh(&self, now: Instant) -> bool {
-        self.refresh_at.is_some_and(|at| now >= at) && !self.refreshing.swap(true, Ordering::Relaxed)
+        self.is_to_be_renewed(now) && !self.refreshing.swap(true, Ordering::Relaxed)
     }
 
     /// The same entry for a little longer, since there is no other.

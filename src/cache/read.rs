@@ -82,6 +82,15 @@ impl Cache {
         Ok(read)
     }
 
+    /// What this process holds and may use, at once. `None`: it has to be read, or to be renewed.
+    pub fn recall<T: Stored>(&self, policy: &Policy, question: Question<'_>) -> Option<Read<T>> {
+        // A token may need more than is known here.
+        let held = question.token.is_none().then(|| self.look_in_l1(&question.key, Required::Nothing))?;
+        let (read, _) = held.ok().filter(|(_, entry)| !entry.is_to_be_renewed(Instant::now()))?;
+        policy.stats.count(&read.status);
+        Some(read)
+    }
+
     /// What L1 has, and the entry itself, which the caller may renew.
     pub(super) fn look_in_l1<T: Stored>(
         &self,

@@ -15,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::sync::Cache;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
@@ -24,6 +23,7 @@ use super::{
     policy::{Log, Plan, Quota, Verdict},
     shared::{Reply, Shared},
     subject::{Denied, LEASE, Lease, State, Subject},
+    subjects::Subjects,
 };
 use crate::telemetry::Chain;
 
@@ -57,7 +57,7 @@ pub struct Limiter {
     rules: Rules,
     shared: Option<Arc<Shared>>,
     instances: u32,
-    subjects: Cache<u128, Arc<Subject>>,
+    subjects: Subjects,
     /// Time is counted from here.
     origin: Instant,
     main: Handle,
@@ -74,7 +74,7 @@ impl Limiter {
         numbers: &Numbers,
     ) -> Arc<Self> {
         let longest = rules.logs.iter().map(Log::longest_window_ms).max().unwrap_or_default();
-        let subjects = Cache::builder().time_to_idle(Duration::from_millis(longest) + IDLE).build();
+        let subjects = Subjects::new(Duration::from_millis(longest) + IDLE);
         let decisions = numbers.of(rules.kind);
         Arc::new(Self { rules, shared, instances, subjects, origin: Instant::now(), main, decisions })
     }
@@ -89,9 +89,9 @@ impl Limiter {
         if self.plan(plan).logs.is_empty() {
             return Pending::Ready(Some(Verdict::unlimited()));
         }
-        let subject = self.subject(subject);
-        let mut state = subject.state();
         let now = Instant::now();
+        let subject = self.subject(subject, now);
+        let mut state = subject.state();
         let Some(shared) = &self.shared else {
             let verdict = self.decide_here(&mut state, plan, 1, now);
             return self.ready(Source::Process, verdict);
@@ -130,7 +130,7 @@ impl Limiter {
         if logs.is_empty() {
             return Verdict::unlimited();
         }
-        let subject = self.subject(subject);
+        let subject = self.subject(subject, Instant::now());
         if let Some(shared) = &self.shared
             && let Ok(reply) = shared.acquire(&logs, &subject.name, 0, Duration::ZERO).await
         {
@@ -147,7 +147,7 @@ impl Limiter {
         if !verdict.granted || self.plan(plan).logs.is_empty() {
             return;
         }
-        let subject = self.subject(subject);
+        let subject = self.subject(subject, Instant::now());
         let mut state = subject.state();
         for index in &self.plan(plan).logs {
             if let Some(window) = state.windows.get_mut(*index) {
@@ -162,15 +162,11 @@ impl Limiter {
         }
     }
 
-    fn subject(&self, subject: u128) -> Arc<Subject> {
-        if let Some(subject) = self.subjects.get(&subject) {
-            return subject;
-        }
-        let new = || {
+    fn subject(&self, subject: u128, now: Instant) -> Arc<Subject> {
+        self.subjects.get(subject, now, || {
             let name = format!("{}:{}", self.rules.kind, (self.rules.name)(subject));
-            Arc::new(Subject::new(name, self.rules.logs.len(), self.rules.plans.len()))
-        };
-        self.subjects.get_with(subject, new)
+            Subject::new(name, self.rules.logs.len(), self.rules.plans.len())
+        })
     }
 
     fn logs_of(&self, plan: usize) -> Vec<&Log> {
