@@ -187,18 +187,19 @@ impl AccessTokens {
     }
 
     /// What a token says, if it is ours and has not expired.
-    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        self.verify_at(token, jsonwebtoken::get_current_timestamp())
+    pub fn verify(&self, token: impl AsRef<[u8]>) -> Result<Claims, TokenError> {
+        self.verify_at(token.as_ref(), jsonwebtoken::get_current_timestamp())
     }
 
     /// The same at a time that is given, in seconds since 1970, as far as the token was verified before.
-    fn verify_at(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+    fn verify_at(&self, token: &[u8], now: u64) -> Result<Claims, TokenError> {
         let digest = Verified::digest(token);
         if let Some(claims) = self.verified.get(&digest) {
             // As `Validation` has it.
             let good = claims.exp >= now.saturating_sub(LEEWAY.as_secs());
             return if good { Ok(claims) } else { Err(TokenError::Expired) };
         }
+        let token = std::str::from_utf8(token).map_err(|_garbage| TokenError::Malformed)?;
         let key = self.key_of(token)?;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation)?.claims;
         self.verified.put(digest, &claims);

@@ -10,7 +10,7 @@ use actix_web::{
     Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{Payload, ServiceRequest, ServiceResponse},
-    http::header::{AUTHORIZATION, HeaderMap},
+    http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     web::{Data, Query},
 };
@@ -26,6 +26,8 @@ use crate::{
     rate_limit::{Charge, Verdict, headers},
     services::events::take_ticket,
 };
+
+const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 
 /// A signed-in caller.
 #[derive(Debug, Clone, Copy)]
@@ -202,7 +204,7 @@ fn ticket(access: Access, request: &ServiceRequest) -> Option<String> {
     query.into_inner().ticket
 }
 
-fn verify(app: &App, access_token: &str) -> Result<(UserId, Credential), AppError> {
+fn verify(app: &App, access_token: &[u8]) -> Result<(UserId, Credential), AppError> {
     let claims = app.access_tokens.verify(access_token).map_err(|reason| {
         // Told to the operator, not to the caller.
         app.metrics.sign_in_failed(reason.reason());
@@ -212,12 +214,16 @@ fn verify(app: &App, access_token: &str) -> Result<(UserId, Credential), AppErro
     Ok((claims.sub, credential))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
-    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (scheme, token) = sent.split_once(' ').unwrap_or((sent, ""));
+/// As bytes: whether it is text matters only if it is not known already.
+fn bearer(headers: &HeaderMap) -> Result<&[u8], AppError> {
+    let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let (scheme, token) = match sent.iter().position(|byte| *byte == b' ') {
+        Some(end) => sent.split_at(end),
+        None => (sent, [].as_slice()),
+    };
     // Another scheme brings no token that could be invalid: RFC 6750, section 3.1.
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Ok(token.trim())
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        Ok(token.trim_ascii())
     } else {
         Err(AppError::Unauthenticated(SignIn::Missing))
     }
@@ -228,7 +234,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
 /// # Errors
 /// When it is none of ours.
 pub fn consistency_token(headers: &HeaderMap) -> Result<Option<Token>, AppError> {
-    let Some(header) = headers.get("consistency-token") else { return Ok(None) };
+    let Some(header) = headers.get(&CONSISTENCY_TOKEN) else { return Ok(None) };
     Ok(Some(header.to_str().unwrap_or_default().parse::<Token>()?))
 }
 

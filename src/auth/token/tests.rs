@@ -247,8 +247,8 @@ fn a_token_that_was_found_good_expires_all_the_same() {
     let token = tokens.issue(UserId::new(), SessionId::new(), 0).unwrap();
     let claims = tokens.verify(&token).unwrap();
     let last = claims.exp + LEEWAY.as_secs();
-    assert_eq!(tokens.verify_at(&token, last).unwrap(), claims);
-    assert_eq!(tokens.verify_at(&token, last + 1).unwrap_err(), TokenError::Expired);
+    assert_eq!(tokens.verify_at(token.as_bytes(), last).unwrap(), claims);
+    assert_eq!(tokens.verify_at(token.as_bytes(), last + 1).unwrap_err(), TokenError::Expired);
     assert_eq!(tokens.verify(&token).unwrap(), claims);
 }
 
@@ -262,6 +262,7 @@ fn what_is_remembered_of_a_token_is_for_no_other_token_and_no_other_key() {
     for _ in 0..2 {
         assert_eq!(tokens.verify(&forged).unwrap_err(), TokenError::Signature);
         assert!(tokens.verify(signed).is_err());
+        assert_eq!(tokens.verify(b"\xff").unwrap_err(), TokenError::Malformed);
     }
     assert_eq!(AccessTokens::new(OTHER, &[]).verify(&good).unwrap_err(), TokenError::UnknownKey);
     assert!(tokens.verify(&good).is_ok());

@@ -26,8 +26,8 @@ impl Verified {
     }
 
     /// By what a token is known.
-    pub(super) fn digest(token: &str) -> Digest {
-        Sha256::digest(token.as_bytes()).into()
+    pub(super) fn digest(token: &[u8]) -> Digest {
+        Sha256::digest(token).into()
     }
 
     /// What this token says, if it was verified here.
