@@ -142,7 +142,8 @@ mod tests {
     fn requests_count_under_the_pattern_their_method_and_their_status() {
         let (metrics, route) = (Metrics::new("test").unwrap(), Route::new("/v1/things/{thing}"));
         let other = Method::from_bytes(b"BREW").unwrap();
-        for (method, status) in [(&Method::GET, 200), (&Method::GET, 200), (&Method::GET, 404), (&other, 405)] {
+        for (method, status) in [(&Method::GET, 200), (&Method::GET, 200), (&Method::GET, 404), (&other, 405)]
+        {
             metrics.request(method, Some(&route), status, Duration::from_millis(3));
         }
         metrics.request(&Method::POST, None, 404, Duration::ZERO);

@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn arguments_without_objects_hash_as_their_canonical_form() {
-        for value in [json!([50, null]), json!("a\"{\u{e9}"), json!([1.5, -3, true, ["x", []]]), json!(null)] {
+        for value in [json!([50, null]), json!("a\"{\u{e9}"), json!([1.5, -3, true, ["x", []]]), json!(null)]
+        {
             let mut canonical = String::new();
             write_canonical(&value, &mut canonical);
             let expected: [u8; 32] = Sha256::digest(canonical.as_bytes()).into();
