@@ -3,7 +3,12 @@
 //! Compare within one run; machines differ, and differ from minute to minute.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up may panic")]
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    hint::black_box,
+    sync::Arc,
+    time::Duration,
+};
 
 use divan::Bencher;
 use lockstep::cache::{
@@ -97,6 +102,25 @@ fn miss(bencher: Bencher<'_, '_>) {
         number += 1;
         setup.runtime.block_on(setup.read(key(number), &tags))
     });
+}
+
+/// So many ask for the same at once; one load serves them all.
+#[divan::bench(args = [1, 32])]
+fn miss_with_waiters(bencher: Bencher<'_, '_>, readers: usize) {
+    let (setup, tags) = (Setup::new(), tags(3));
+    let mut number = 0;
+    bencher.bench_local(|| {
+        number += 1;
+        let reads = (0..readers).map(|_| setup.read(key(number), &tags));
+        setup.runtime.block_on(futures_util::future::join_all(reads))
+    });
+}
+
+#[divan::bench]
+fn hash_key(bencher: Bencher<'_, '_>) {
+    let hasher = RandomState::new();
+    let key = key(1).suffix("members").arguments(ArgumentsHash::of(&50));
+    bencher.bench(|| hasher.hash_one(black_box(key)));
 }
 
 #[divan::bench]
