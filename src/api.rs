@@ -56,11 +56,14 @@ const V1: &str = "/v1";
 
 /// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
 pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
-    let v1 = v1_resources()
+    let mut resources = v1_resources();
+    // They are tried in this order, and nearly everything is about a workspace. No two of them match the same.
+    resources.sort_by_key(|resource| !resource.path().starts_with("/workspaces"));
+    let v1 = resources
         .into_iter()
         .fold(web::scope(V1), |v1, resource| v1.service(resource.into_routes(V1)))
         .wrap(from_fn(admit));
-    // First, since they are tried in this order.
+    // Before what only operators ask.
     match guard {
         Some(guard) => config.service(v1.wrap(guard.middleware())),
         None => config.service(v1),

@@ -91,6 +91,11 @@ impl Resource {
         self
     }
 
+    /// Where it is mounted, below its prefix.
+    pub(super) const fn path(&self) -> &'static str {
+        self.path
+    }
+
     /// For Actix, below `prefix`. Resources rather than routes: they answer 405, with `Allow`.
     pub(super) fn into_routes(self, prefix: &str) -> actix_web::Resource {
         self.routes.app_data(metrics::Route::new(format!("{prefix}{}", self.path)))
