@@ -66,12 +66,14 @@ impl Metrics {
         &self.registry
     }
 
-    /// Counts a request to a URL, or to none that there is.
-    pub fn request(&self, method: &Method, route: Option<&Route>, status: u16, elapsed: Duration) {
+    /// Counts a request that did not get as far as to its URL, or to none that there is.
+    pub fn refused(&self, method: &Method, pattern: &str, status: u16, elapsed: Duration) {
+        self.duration(method, pattern, status).observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a request to a URL.
+    pub fn request(&self, method: &Method, route: &Route, status: u16, elapsed: Duration) {
         let elapsed = elapsed.as_secs_f64();
-        let Some(route) = route else {
-            return self.duration(method, "none", status).observe(elapsed);
-        };
         let mut seen = route.seen.borrow_mut();
         if let Some((.., known)) = seen.iter().find(|(m, s, _)| *s == status && m == method) {
             return known.observe(elapsed);
@@ -144,9 +146,9 @@ mod tests {
         let other = Method::from_bytes(b"BREW").unwrap();
         for (method, status) in [(&Method::GET, 200), (&Method::GET, 200), (&Method::GET, 404), (&other, 405)]
         {
-            metrics.request(method, Some(&route), status, Duration::from_millis(3));
+            metrics.request(method, &route, status, Duration::from_millis(3));
         }
-        metrics.request(&Method::POST, None, 404, Duration::ZERO);
+        metrics.refused(&Method::POST, "none", 404, Duration::ZERO);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let count = |method, route, status| {
             let labels = format!(

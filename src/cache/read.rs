@@ -108,7 +108,7 @@ impl Cache {
         let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge_at(stamp, now));
         match (verdict, entry.value()) {
             (Verdict::Fresh, Some(value)) => {
-let left = entry.expires_at.saturating_duration_since(now);
+                let left = entry.expires_at.saturating_duration_since(now);
                 if left.is_zero() {
                     return Err(TierStatus::Miss);
                 }

@@ -2,6 +2,7 @@
 //! by itself.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -79,11 +80,19 @@ fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
     let status = response.status();
     let request = response.request();
     let route = request.app_data::<Route>();
+    // What was refused on the way has not met its route.
+    let pattern = match route {
+        Some(route) => Cow::Borrowed(&*route.pattern),
+        None => request.match_pattern().map_or(Cow::Borrowed("none"), Cow::Owned),
+    };
     let app = request.app_data::<Data<App>>();
     if let Some(app) = app {
-        app.metrics.request(request.method(), route, status.as_u16(), elapsed);
+        match route {
+            Some(route) => app.metrics.request(request.method(), route, status.as_u16(), elapsed),
+            None => app.metrics.refused(request.method(), &pattern, status.as_u16(), elapsed),
+        }
     }
-    log_access(request, response.response(), route.map_or("none", |route| &route.pattern), elapsed);
+    log_access(request, response.response(), &pattern, elapsed);
     let served_by = app.map(|app| app.served_by.clone());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
