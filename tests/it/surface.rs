@@ -317,6 +317,10 @@ async fn an_instance_tells_how_it_is() {
     ada.get_cached(ME).await;
     nobody.get("/v1/users/somebody's").await.expect(401);
     nobody.get("/v1/nothing/at/all").await.expect(404);
+    // Refused before it comes to its route, and counted there all the same.
+    let garbage = nobody.request(Method::GET, "/v1/workspaces/home").header("consistency-token", "garbage");
+    nobody.send(garbage).await.expect(400);
+    nobody.send(nobody.request(Method::PUT, "/v1/workspaces")).await.expect(405);
 
     let metrics = nobody.get("/metrics").await.expect(200);
     assert_eq!(metrics.header("cache-control"), "no-store");
@@ -328,6 +332,10 @@ async fn an_instance_tells_how_it_is() {
     let route = "http_route=\"/v1/users/{user}\"";
     assert_eq!(instance.metric(requests, &[route, "\"401\"", "\"GET\""]).await, 1.0);
     assert_eq!(instance.metric(requests, &["\"404\"", "\"GET\""]).await, 1.0);
+    let route = "http_route=\"/v1/workspaces/{workspace}\"";
+    assert_eq!(instance.metric(requests, &[route, "\"400\"", "\"GET\""]).await, 1.0);
+    let route = "http_route=\"/v1/workspaces\"";
+    assert_eq!(instance.metric(requests, &[route, "\"405\"", "\"PUT\""]).await, 1.0);
     assert!(
         instance.metric("lockstep_cache_requests_total", &["tier=\"l1\"", "result=\"hit\""]).await >= 1.0
     );
