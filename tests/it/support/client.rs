@@ -110,7 +110,12 @@ impl Client {
 
     /// The same user at another instance.
     pub fn at(&self, instance: &super::Instance) -> Self {
-        Self { url: instance.url.clone(), ..self.clone() }
+        self.at_url(&instance.url)
+    }
+
+    /// The same user at whoever answers there.
+    pub fn at_url(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
     }
 
     /// The same user, reading no older than the write that gave this reply.

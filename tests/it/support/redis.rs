@@ -13,7 +13,8 @@ use super::{eventually, unique_name};
 /// A private Redis behind a socket. Killed when dropped.
 pub struct PrivateRedis {
     process: Child,
-    folder: PathBuf,
+    /// Where its files are; it begins with what `dump.rdb` holds, if that is there.
+    pub folder: PathBuf,
     /// Where it is.
     pub url: String,
 }
@@ -49,6 +50,12 @@ impl PrivateRedis {
 
     /// Kills it; a new one, which knows nothing, takes its place.
     pub async fn restart_empty(&mut self) {
+        let _ = std::fs::remove_file(self.folder.join("dump.rdb"));
+        self.restart().await;
+    }
+
+    /// Kills it; one that knows what its folder knows takes its place.
+    pub async fn restart(&mut self) {
         self.kill();
         self.process = Self::spawn(&self.folder);
         self.wait().await;
