@@ -293,6 +293,7 @@ pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::
     let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
     let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
     link.announce(&tags).await?;
+    link.delete_named(&tags).await;
     db.journal(async |db| JournalRow::mark(db, &ids(&rows), link.epoch()).await).await?;
     Ok(horizon)
 }

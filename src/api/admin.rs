@@ -26,7 +26,7 @@ pub(super) struct CacheStats {
     instance: String,
     /// L1 may be used at present.
     lease: bool,
-    /// Where invalidations come from: `redis`, `process` (or its journal) or `none`.
+    /// Where invalidations come from: `redis`, `journal`, `process` or `none`.
     source: &'static str,
     epoch: String,
     /// Every invalidation up to this one was applied here.
@@ -82,6 +82,8 @@ pub(super) struct EntryInL2 {
     bytes: usize,
     expires_in_ms: u64,
     created_at: Option<DateTime<Utc>>,
+    /// The instance that stored it.
+    stored_by: Option<String>,
     epoch: Option<String>,
     /// The sequence before it was loaded.
     as_of: Option<u64>,
@@ -182,6 +184,7 @@ impl From<L2Entry> for EntryInL2 {
             bytes: entry.bytes,
             expires_in_ms: milliseconds(entry.expires_in),
             created_at: created.and_then(DateTime::from_timestamp_millis),
+            stored_by: entry.origin,
             epoch: entry.epoch.map(|epoch| format!("{epoch:016x}")),
             as_of: entry.as_of,
             tags: entry.tags.into_iter().collect(),

@@ -197,6 +197,9 @@ async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending<'_>>, loa
     for (Pending { seat, plan }, loaded) in pending.into_iter().zip(loaded) {
         let life = seat.trip.policy.l2_life(loaded.value.is_none());
         let envelope = link.and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
+        if link.is_some() && envelope.is_none() {
+            seat.trip.policy.stats.oversized.inc();
+        }
         envelopes.push(envelope.map(|envelope| (envelope.write(), envelope)));
         filled.push((seat, plan, loaded, life));
     }

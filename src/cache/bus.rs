@@ -141,6 +141,8 @@ impl Bus {
         let mut messages = pin!(pubsub.into_on_message());
         let link = Arc::new(Link::open(&self.redis, &self.cache.names, &self.cache.instance).await?);
         link.probe().await?;
+        // What is known here needs nobody else: the database may be away.
+        self.announce_own(&link).await?;
         let horizon = (self.before_use)(Arc::clone(&link)).await.map_err(Lost::BeforeUse)?;
         let known_epoch = self.known_epoch.load(Ordering::Acquire);
         if known_epoch != 0 && known_epoch != link.epoch() {
@@ -200,15 +202,22 @@ impl Bus {
                     trust.renew_lease(&generation, asked);
                     return Ok((generation, applied));
                 }
-                Err(unannounced) => {
-                    let announced = link.announce(&unannounced).await;
-                    if announced.is_err() {
-                        trust.leave_unannounced(&trust.generation(), &unannounced);
-                    }
-                    announced?;
-                }
+                Err(()) => self.announce_own(link).await?,
             }
         }
+    }
+
+    /// Announces what this process has changed, or heard of, and could not announce.
+    async fn announce_own(&self, link: &Link) -> Result<(), Lost> {
+        let unannounced = self.cache.trust.take_unannounced();
+        if unannounced.is_empty() {
+            return Ok(());
+        }
+        let announced = link.announce(&unannounced).await;
+        if announced.is_err() {
+            self.cache.trust.put_back_unannounced(unannounced);
+        }
+        Ok(announced?)
     }
 
     fn hear(&self, generation: &Generation, message: &[u8]) -> Result<(), Lost> {

@@ -40,8 +40,24 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Stored for Json<T>
     }
 
     fn weight(&self) -> usize {
-        // Values of this kind are small and flat: roles, flags, a few numbers.
-        size_of::<T>() + 64
+        // What it points to takes about as much as its text.
+        let mut text = Counted(0);
+        let counted = serde_json::to_writer(&mut text, &self.0);
+        size_of::<T>() + if counted.is_ok() { text.0 } else { 0 }
+    }
+}
+
+/// Counts bytes and keeps none.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -214,8 +214,12 @@ impl Tag {
     /// `entity:name`, of a name that the program has chosen.
     #[must_use]
     pub fn named(entity: &'static str, name: &str) -> Self {
-        let name: String = name.chars().filter(char::is_ascii_graphic).collect();
-        Self(format!("{entity}:{name}").into())
+        let tag = format!("{entity}:{name}");
+        // What cannot be told to others under this name, is told under another.
+        Self::parse(&tag).unwrap_or_else(|| {
+            let hash = ArgumentsHash(Sha256::digest(name).into());
+            Self(format!("{entity}:{hash}").into())
+        })
     }
 
     /// The tag that every entry carries: to invalidate it is to invalidate everything.

@@ -34,6 +34,8 @@ use crate::redis::Redis;
 /// How long a tag's version is kept after it was last written or depended on. Longer than entries live unless the
 /// settings say otherwise, which saves misses; correctness does not depend on it.
 const VERSION_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long what no request waits for may take: a busy machine is not a broken connection.
+const PATIENCE: Duration = Duration::from_millis(500);
 const HEARTBEAT_LIFE: Duration = Duration::from_secs(5);
 /// Tags that one call of the bump script takes, so that Redis is never held up.
 const BUMP_TAGS: usize = 500;
@@ -60,11 +62,14 @@ pub enum LinkError {
 /// One connection to Redis and the epoch found on it.
 pub struct Link {
     connection: MultiplexedConnection,
+    /// The same connection, for what no request waits for.
+    patient: MultiplexedConnection,
     names: Names,
     instance: String,
     marker: String,
     epoch: u64,
     epoch_text: String,
+    timeout: Duration,
     breaker: Breaker,
     broken: CancellationToken,
 }
@@ -72,40 +77,44 @@ pub struct Link {
 impl Link {
     /// Connects, and finds out the epoch. To be called on the main runtime.
     pub(super) async fn open(redis: &Redis, names: &Names, instance: &str) -> Result<Self, RedisError> {
-        let mut connection = redis.connect().await?;
-        let info: redis::InfoDict = redis::cmd("INFO").arg("everything").query_async(&mut connection).await?;
+        let connection = redis.connect().await?;
+        let mut patient = connection.clone();
+        patient.set_response_timeout(redis.timeout().max(PATIENCE));
+        let info: redis::InfoDict = redis::cmd("INFO").arg("everything").query_async(&mut patient).await?;
         // The run id changes with a restart, the replication id with each promotion, also of a server that was primary
         // before and had been given up.
         let identity = info.get::<String>("run_id").zip(info.get::<String>("master_replid"));
         let no_identity = (ErrorKind::UnexpectedReturnType, "INFO has no run_id or master_replid");
         let (run_id, replication_id) = identity.ok_or(no_identity)?;
         let (marker, _): (String, u64) =
-            OPEN.key(names.meta()).arg(fresh_marker()).invoke_async(&mut connection).await?;
+            OPEN.key(names.meta()).arg(fresh_marker()).invoke_async(&mut patient).await?;
         let digest = Sha256::new().chain_update(format!("{run_id}/{replication_id}/{marker}")).finalize();
         let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
         let mut epoch_text = String::new();
         let _ = write!(epoch_text, "{epoch:016x}");
         Ok(Self {
             connection,
+            patient,
             names: names.clone(),
             instance: instance.to_owned(),
             marker,
             epoch,
             epoch_text,
+            timeout: redis.timeout(),
             breaker: Breaker::new(redis.timeout()),
             broken: CancellationToken::new(),
         })
     }
 
-    /// Sees whether a new connection is good enough to be used.
+    /// Sees whether a new connection is good enough to be used: requests would have their answers in time.
     ///
     /// # Errors
-    /// When Redis does not answer, or does so slowly.
+    /// When Redis does not answer, or does so too slowly.
     pub(super) async fn probe(&self) -> Result<(), LinkError> {
         for _ in 0..PROBES {
             let begun = Instant::now();
             self.poll().await?;
-            if self.breaker.is_slow(begun.elapsed()) {
+            if begun.elapsed() >= self.timeout {
                 return Err(LinkError::Slow);
             }
         }
@@ -146,8 +155,10 @@ impl Link {
     pub(super) async fn poll(&self) -> Result<u64, LinkError> {
         let mut call = POLL.key(self.names.meta());
         call.key(self.names.heartbeat(&self.instance)).arg(&self.marker).arg(milliseconds(HEARTBEAT_LIFE));
-        let sequence: i64 = self.call(&call).await?;
-        self.sequence(sequence)
+        let answer = call.invoke_async(&mut self.patient.clone()).await;
+        // It says nothing of how requests fare, but that a connection is lost.
+        self.notice(&answer);
+        self.sequence(answer?)
     }
 
     async fn call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LinkError> {
@@ -223,21 +234,9 @@ impl Link {
             Ok(_) if self.breaker.is_slow(now - begun) => Outcome::Slow,
             Ok(_) => Outcome::Fine,
             Err(err) if err.is_timeout() => Outcome::Unanswered,
-            Err(err) => {
-                let wrong_server = matches!(
-                    err.kind(),
-                    ErrorKind::Server(
-                        ServerErrorKind::ReadOnly
-                            | ServerErrorKind::MasterDown
-                            | ServerErrorKind::BusyLoading
-                    )
-                );
-                if wrong_server || err.is_io_error() || err.is_connection_dropped() {
-                    self.broken.cancel();
-                }
-                Outcome::Failed
-            }
+            Err(_) => Outcome::Failed,
         };
+        self.notice(&outcome);
         if let Some(trip) = self.breaker.count(counted, now)
             && !self.broken.is_cancelled()
         {
@@ -245,6 +244,22 @@ impl Link {
             self.broken.cancel();
         }
         Ok(outcome?)
+    }
+}
+
+impl Link {
+    /// Gives up a connection that is lost, or leads to a server that has become a replica.
+    fn notice<T>(&self, outcome: &Result<T, RedisError>) {
+        let Err(err) = outcome else { return };
+        let wrong_server = matches!(
+            err.kind(),
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading
+            )
+        );
+        if wrong_server || (!err.is_timeout() && (err.is_io_error() || err.is_connection_dropped())) {
+            self.broken.cancel();
+        }
     }
 }
 

@@ -59,12 +59,12 @@ impl Policy {
         Self { kind, options, stats }
     }
 
-    /// The same, for what is kept no longer than `ttl`. Counts with the other.
+    /// The same with other rules. Counts with the other.
     #[must_use]
-    pub fn for_at_most(of: &Self, ttl: Duration) -> Self {
-        let PolicyOptions { l1, l2, .. } = of.options;
-        let options = PolicyOptions { l1: l1.min(ttl), l2: l2.min(ttl), ..of.options };
-        Self { kind: of.kind, options, stats: of.stats.clone() }
+    pub fn with(&self, change: impl FnOnce(&mut PolicyOptions)) -> Self {
+        let mut options = self.options;
+        change(&mut options);
+        Self { kind: self.kind, options, stats: self.stats.clone() }
     }
 
     /// Life in L1 of something found (or known to be absent); never longer than L2 would keep it.

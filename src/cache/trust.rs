@@ -76,14 +76,25 @@ impl Trust {
     /// Begins a generation without a lease.
     ///
     /// # Errors
-    /// What this process has changed and not announced, if the generation is shared: it has to be announced first, and
-    /// the sequence asked for again, since what L2 holds may be older. What is returned counts as announced.
-    pub fn begin(&self, beginning: Beginning) -> Result<Arc<Generation>, Vec<Tag>> {
-        let mut unannounced = self.transition();
+    /// When something of this process is unannounced, if the generation is shared: that has to be done first, and the
+    /// sequence asked for again, since what L2 holds may be older.
+    #[expect(clippy::result_unit_err, reason = "there is one reason")]
+    pub fn begin(&self, beginning: Beginning) -> Result<Arc<Generation>, ()> {
+        let unannounced = self.transition();
         if matches!(beginning.source, Source::Shared(_)) && !unannounced.is_empty() {
-            return Err(std::mem::take(&mut *unannounced).into_iter().collect());
+            return Err(());
         }
         Ok(self.replace(beginning))
+    }
+
+    /// Takes what is to be announced. Whoever cannot do it [puts it back](Self::put_back_unannounced).
+    pub fn take_unannounced(&self) -> Vec<Tag> {
+        std::mem::take(&mut *self.transition()).into_iter().collect()
+    }
+
+    /// It could not be announced.
+    pub fn put_back_unannounced(&self, tags: Vec<Tag>) {
+        remember(&mut self.transition(), tags);
     }
 
     /// Begins a generation that stands in for a better one, without a lease. `None`: there is a better one, or it is not
@@ -101,10 +112,7 @@ impl Trust {
         if self.number.load(Ordering::Acquire) != generation.number() {
             return false;
         }
-        unannounced.extend(tags.iter().cloned());
-        if unannounced.len() > MANY_UNANNOUNCED {
-            *unannounced = BTreeSet::from([Tag::all()]);
-        }
+        remember(&mut unannounced, tags.iter().cloned());
         true
     }
 
@@ -184,6 +192,13 @@ impl Trust {
 impl Default for Trust {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn remember(unannounced: &mut BTreeSet<Tag>, tags: impl IntoIterator<Item = Tag>) {
+    unannounced.extend(tags);
+    if unannounced.len() > MANY_UNANNOUNCED {
+        *unannounced = BTreeSet::from([Tag::all()]);
     }
 }
 

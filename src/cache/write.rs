@@ -131,28 +131,20 @@ impl Cache {
         if invalidated.announced && tags.iter().any(|tag| tag.as_pattern().is_some()) {
             // Not waited for: it looks at every key there is.
             let (generation, tags) = (self.trust.generation(), tags.to_vec());
-            self.main.spawn(async move { delete_matching(&generation, &tags).await });
+            self.main.spawn(async move { delete_in(&generation, &tags).await });
         }
         invalidated.announced.then_some(invalidated.epoch)
     }
 
     /// Deletes entries from L2 whose keys an operator has named.
     pub async fn delete_from_l2(&self, tags: &[Tag]) {
-        delete_matching(&self.trust.generation(), tags).await;
+        delete_in(&self.trust.generation(), tags).await;
     }
 }
 
-/// Deletes entries from L2 whose keys an operator has named. They may be loaded again at any time: what is deleted here is
-/// not stale.
-async fn delete_matching(generation: &Generation, tags: &[Tag]) {
-    let Source::Shared(link) = &generation.source else { return };
-    for pattern in tags.iter().filter_map(Tag::as_pattern) {
-        match link.delete_matching(pattern).await {
-            Ok(count) => log::info!(entries = count; "entries were deleted from L2 by pattern"),
-            Err(err) => {
-                log::warn!("error.chain":% = crate::telemetry::Chain(&err); "L2 entries were not all deleted")
-            }
-        }
+async fn delete_in(generation: &Generation, tags: &[Tag]) {
+    if let Source::Shared(link) = &generation.source {
+        link.delete_named(tags).await;
     }
 }
 

@@ -35,6 +35,7 @@ pub struct ViewCache {
     name: &'static str,
     kind: Kind,
     per_caller: bool,
+    parameters: &'static [&'static str],
     tags: Vec<Tag>,
     schema: u16,
 }
@@ -43,13 +44,19 @@ impl ViewCache {
     /// The same answer for everybody who may see it. The name appears in keys.
     #[must_use]
     pub const fn for_all(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, per_caller: false, tags: Vec::new(), schema: 1 }
+        Self { name, kind, per_caller: false, parameters: &[], tags: Vec::new(), schema: 1 }
     }
 
     /// An answer for each caller.
     #[must_use]
     pub const fn for_caller(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, per_caller: true, tags: Vec::new(), schema: 1 }
+        Self { name, kind, per_caller: true, parameters: &[], tags: Vec::new(), schema: 1 }
+    }
+
+    /// The parameters of the query that make a difference. Others do not, lest a caller fills the cache with copies.
+    #[must_use]
+    pub fn parameters(self, parameters: &'static [&'static str]) -> Self {
+        Self { parameters, ..self }
     }
 
     /// The answer ends when this is invalidated.
@@ -86,7 +93,7 @@ impl ViewCache {
             return Err(AppError::internal("only GET and HEAD are answered from the view cache"));
         }
         let caller_id = self.per_caller.then(|| caller.actor.user_id.as_uuid());
-        let key = Key::hashed("view", self.name, hash_of(request, caller_id), self.schema);
+        let key = Key::hashed("view", self.name, hash_of(request, self.parameters, caller_id), self.schema);
         let question = Question { key, token: caller.token.as_ref() };
         let tags = self.tags;
         let read = app.queries.read(self.kind, question, tags, |db| async move {
@@ -99,28 +106,37 @@ impl ViewCache {
 }
 
 /// Of route, path, query and caller.
-fn hash_of(request: &HttpRequest, caller: Option<Uuid>) -> ArgumentsHash {
+fn hash_of(request: &HttpRequest, parameters: &[&str], caller: Option<Uuid>) -> ArgumentsHash {
     let route = request.match_pattern();
     // Decoded; each in its place.
     let path: Vec<_> = request.match_info().iter().collect();
-    ArgumentsHash::of(&(route, path, normalised(request.query_string()), caller))
+    ArgumentsHash::of(&(route, path, normalised(request.query_string(), parameters), caller))
 }
 
 /// Parameters by name. Those of one name keep their order, which may mean something.
-fn normalised(query: &str) -> Vec<(String, String)> {
-    let mut parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    parameters.sort_by(|(one, _), (other, _)| one.cmp(other));
-    parameters
+fn normalised(query: &str, parameters: &[&str]) -> Vec<(String, String)> {
+    let sent = form_urlencoded::parse(query.as_bytes()).into_owned();
+    let mut known: Vec<_> = sent.filter(|(name, _)| parameters.contains(&name.as_str())).collect();
+    known.sort_by(|(one, _), (other, _)| one.cmp(other));
+    known
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+
+    fn normalised(query: &str) -> Vec<(String, String)> {
+        super::normalised(query, &["q", "limit", "a"])
+    }
 
     #[test]
-    fn order_and_encoding_of_a_query_do_not_matter() {
+    fn order_and_encoding_of_a_query_do_not_matter_nor_does_what_nobody_asks_for() {
         let wanted = normalised("q=two+words&limit=5");
-        for same in ["limit=5&q=two%20words", "&limit=5&&q=t%77o+words&", "limit=%35&q=two%20words"] {
+        for same in [
+            "limit=5&q=two%20words",
+            "&limit=5&&q=t%77o+words&",
+            "limit=%35&q=two%20words",
+            "x=1&limit=5&q=two+words&y",
+        ] {
             assert_eq!(normalised(same), wanted, "{same}");
         }
         for other in

@@ -152,11 +152,19 @@ where
 {
     let Caching { kind, tags, ttl, token, schema } = caching;
     let policy = queries.policy(kind);
-    let policy = match ttl {
-        Some(ttl) => Arc::new(Policy::for_at_most(policy, ttl)),
-        None => Arc::clone(policy),
+    let policy: Arc<Policy> = if ttl.is_none() && !tags.is_empty() {
+        Arc::clone(policy)
+    } else {
+        Arc::new(policy.with(|options| {
+            let ttl = ttl.unwrap_or(Duration::MAX);
+            (options.l1, options.l2) = (options.l1.min(ttl), options.l2.min(ttl));
+            if tags.is_empty() {
+                // Only time ends it: never kept beyond that, and no answer to whoever has written something.
+                (options.ends_by_time, options.fail_safe, options.refresh_at) = (true, Duration::ZERO, 100);
+            }
+        }))
     };
-    let hash = hash_of(&query);
+    let hash = hash_of(&query, std::any::type_name::<T>());
     let (cache, db) = (Arc::clone(&queries.cache), queries.db.clone());
     async move {
         let hash = hash.map_err(|err| LoadError::Failed(Arc::new(err)))?;
@@ -169,11 +177,11 @@ where
     }
 }
 
-/// SHA-256 over the SQL and the binds, each with its length before it, so that no two lists of them read the same.
+/// SHA-256 over the result's type, the SQL and the binds, each with its length before it, so that no two lists of them read the same.
 ///
 /// # Errors
 /// When a bind cannot be serialised.
-fn hash_of(query: &impl QueryFragment<Pg>) -> QueryResult<ArgumentsHash> {
+fn hash_of(query: &impl QueryFragment<Pg>, result: &str) -> QueryResult<ArgumentsHash> {
     let mut sql = PgQueryBuilder::default();
     query.to_sql(&mut sql, &Pg)?;
     let mut binds = RawBytesBindCollector::<Pg>::new();
@@ -186,6 +194,7 @@ fn hash_of(query: &impl QueryFragment<Pg>) -> QueryResult<ArgumentsHash> {
         hash.update(length.to_be_bytes());
         hash.update(bytes.unwrap_or_default());
     };
+    part(Some(result.as_bytes()));
     part(Some(sql.finish().as_bytes()));
     for (bind, metadata) in binds.binds.iter().zip(&binds.metadata) {
         part(metadata.oid().ok().map(u32::to_be_bytes).as_ref().map(<[u8; 4]>::as_slice));
@@ -216,15 +225,17 @@ mod tests {
     #[test]
     fn queries_that_differ_only_in_a_bind_have_keys_of_their_own() {
         let named = |name: &'static str, limit| {
-            hash_of(&workspaces::table.filter(workspaces::name.eq(name)).select(workspaces::id).limit(limit))
-                .unwrap()
+            let query =
+                workspaces::table.filter(workspaces::name.eq(name)).select(workspaces::id).limit(limit);
+            hash_of(&query, "id").unwrap()
         };
         assert_eq!(named("a", 1), named("a", 1));
         let others = [named("b", 1), named("a", 2), named("", 1), named("a1", 1)];
         assert!(others.iter().all(|other| *other != named("a", 1)));
         let two = |one: &'static str, other: &'static str| {
-            hash_of(&workspaces::table.filter(workspaces::name.eq_any([one, other])).select(workspaces::id))
-                .unwrap()
+            let query =
+                workspaces::table.filter(workspaces::name.eq_any([one, other])).select(workspaces::id);
+            hash_of(&query, "id").unwrap()
         };
         assert_ne!(two("ab", "c"), two("a", "bc"));
     }
@@ -234,7 +245,7 @@ mod tests {
         let described = |text: Option<&'static str>| {
             let text = diesel::dsl::sql::<diesel::sql_types::Nullable<diesel::sql_types::Text>>("")
                 .bind::<diesel::sql_types::Nullable<diesel::sql_types::Text>, _>(text);
-            hash_of(&diesel::select(text)).unwrap()
+            hash_of(&diesel::select(text), "text").unwrap()
         };
         assert_ne!(described(None), described(Some("")));
     }
@@ -245,8 +256,8 @@ mod tests {
         let id = WorkspaceId::from(uuid::Uuid::from_u128(7));
         let query = workspaces::table.find(id).select(workspaces::name);
         assert_eq!(
-            hash_of(&query).unwrap().to_string(),
-            "f3c0e58ea1dacc3d472002edf005dc7482126c929854a16f4911d1872d3a074f"
+            hash_of(&query, "text").unwrap().to_string(),
+            "f82febc9386fc42b010377c2a1f5fa57c6d43db95dddff2481876c55ce70b776"
         );
     }
 }

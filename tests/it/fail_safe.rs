@@ -126,3 +126,22 @@ async fn nothing_is_served_beyond_the_age_that_the_settings_allow() {
     .await;
     away.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_database_is_waited_for_when_what_there_is_instead_was_invalidated() {
+    let cluster = Cluster::start(1).await;
+    let ada = cluster.instances[0].client().register("ada").await;
+    let workspace = format!("/v1/workspaces/{}", ada.create_workspace("Old").await);
+    announced(&cluster.database).await;
+    ada.get_cached(&workspace).await;
+    ada.patch(&workspace, json!({"name": "New"})).await.expect(200);
+    let mut psql = cluster.database.connect().await;
+    psql.batch_execute("BEGIN; LOCK TABLE workspaces IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let reading = tokio::spawn({
+        let (ada, workspace) = (ada.clone(), workspace.clone());
+        async move { ada.get(&workspace).await }
+    });
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    psql.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(reading.await.unwrap().expect(200).field("/name"), "New");
+}

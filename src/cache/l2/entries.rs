@@ -178,6 +178,20 @@ impl Link {
         self.call(&call).await
     }
 
+    /// Deletes the entries whose keys an operator has named. They may be loaded again at any time: what is deleted here is
+    /// not stale.
+    pub async fn delete_named(&self, tags: &[Tag]) {
+        for pattern in tags.iter().filter_map(Tag::as_pattern) {
+            match self.delete_matching(pattern).await {
+                Ok(count) => log::info!(entries = count; "entries were deleted from L2 by pattern"),
+                Err(err) => {
+                    log::warn!("error.chain":% = crate::telemetry::Chain(&err);
+                        "L2 entries were not all deleted");
+                }
+            }
+        }
+    }
+
     /// Deletes the entries whose keys match, in bounded steps and without holding Redis up. Returns how many.
     pub(in crate::cache) async fn delete_matching(&self, pattern: &str) -> Result<usize, LinkError> {
         let pattern = format!("{}:entry:{pattern}", self.names.escaped());

@@ -47,7 +47,7 @@ if entry then
   found = 'stale'
   local header_end = string.find(entry, '\n', 1, true)
   local tags_end = header_end and string.find(entry, '\n', header_end + 1, true)
-  local epoch, as_of, kind = string.match(entry, '^lockstep1 (%x+) (%d+) %d+ (%w+)')
+  local epoch, as_of, kind, kept_ms = string.match(entry, '^lockstep1 (%x+) (%d+) %d+ (%w+) ?%S* ?(%d*)')
   if tags_end and epoch == ARGV[2] then
     local tags = {}
     for tag in string.gmatch(string.sub(entry, header_end + 1, tags_end - 1), '%S+') do
@@ -55,8 +55,10 @@ if entry then
     end
     if newest(tags) <= tonumber(as_of) then
       local left = redis.call('PTTL', KEYS[2])
-      if left > fail_safe then
-        left = left - fail_safe
+      -- By the settings of whoever stored it.
+      local beyond = tonumber(kept_ms) or fail_safe
+      if left > beyond then
+        left = left - beyond
         -- That there is nothing is cheap to find out again, and mostly nobody asks again.
         local ends_soon = left < tonumber(ARGV[8]) and kind ~= 'absent'
         return {'HIT', meta[2], ends_soon and acquire() or 0, entry, left}

@@ -2,13 +2,12 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use diesel::{QueryableByName, sql_query, sql_types::BigInt};
-use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use diesel_async::AsyncPgConnection;
 use lockstep::{
     cache::{Cache, Tag, Token, bus::BeforeUse},
     db::Db,
     domain::Change,
-    journal::{Journal, relay_before_use},
+    journal::{Announced, Journal, relay_before_use},
     models::journal::JournalRow,
 };
 use tokio::{
@@ -23,20 +22,12 @@ use crate::support::TestDatabase;
 pub struct Ledger {
     db: Db,
     writer: Mutex<AsyncPgConnection>,
-    own: mpsc::UnboundedSender<Vec<i64>>,
-}
-
-#[derive(QueryableByName)]
-struct Recorded {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = BigInt)]
-    xid: i64,
+    own: mpsc::UnboundedSender<Announced>,
 }
 
 impl Ledger {
     /// Where to record, and what arrives of one's own.
-    pub async fn open(database: &TestDatabase) -> (Self, mpsc::UnboundedReceiver<Vec<i64>>) {
+    pub async fn open(database: &TestDatabase) -> (Self, mpsc::UnboundedReceiver<Announced>) {
         let db = Db::connect(&database.url, 2, Handle::current(), Arc::new(|_| unreachable!())).unwrap();
         let (own, marks) = mpsc::unbounded_channel();
         (Self { db, writer: Mutex::new(database.connect().await), own }, marks)
@@ -55,7 +46,7 @@ impl Ledger {
     pub fn relay(
         &self,
         cache: &Arc<Cache>,
-        marks: mpsc::UnboundedReceiver<Vec<i64>>,
+        marks: mpsc::UnboundedReceiver<Announced>,
         stop: &CancellationToken,
     ) {
         let journal = Arc::new(Journal { db: self.db.clone(), cache: Arc::clone(cache) });
@@ -70,7 +61,7 @@ impl Ledger {
     pub fn listen(
         &self,
         cache: &Arc<Cache>,
-        own: mpsc::UnboundedReceiver<Vec<i64>>,
+        own: mpsc::UnboundedReceiver<Announced>,
         stop: &CancellationToken,
     ) {
         let journal = Journal { db: self.db.clone(), cache: Arc::clone(cache) };
@@ -84,13 +75,11 @@ impl Ledger {
         let changes: Vec<_> = changes.into_iter().collect();
         let mut writer = self.writer.lock().await;
         commit();
-        let id = JournalRow::record(&mut writer, &changes).await.unwrap();
-        let position = sql_query("SELECT id, xid FROM cache_journal WHERE id = $1").bind::<BigInt, _>(id);
-        let Recorded { id, xid } = position.get_result(&mut *writer).await.unwrap();
+        let JournalRow { id, position, .. } = JournalRow::record(&mut writer, &changes).await.unwrap();
         drop(writer);
-        let invalidated = cache.invalidate_recorded(tags, Some(u64::try_from(xid).unwrap()), "test").await;
+        let invalidated = cache.invalidate_recorded(tags, Some(position), "test").await;
         if invalidated.announced {
-            let _ = self.own.send(vec![id]);
+            let _ = self.own.send(Announced { ids: vec![id], epoch: invalidated.epoch });
         }
         invalidated.token
     }
