@@ -32,7 +32,7 @@ use crate::support::{
     TestDatabase, eventually, optional_setting, proxy::Proxy, redis::PrivateRedis, unique_name,
 };
 
-const ROWS: u128 = 6;
+const ROWS: u128 = 16;
 /// Who do things, at the same time.
 const ACTORS: u64 = 6;
 /// What each of them does.
@@ -116,11 +116,11 @@ impl Actor {
     async fn act(mut self) {
         for _ in 0..STEPS {
             let node = self.rng.random_range(0..2);
-            match self.rng.random_range(0..100) {
-                0..12 => self.write(node).await,
-                12..14 => self.invalidate(node).await,
-                14..26 => self.read_many(node).await,
-                26..30 => tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..60))).await,
+            match self.rng.random_range(0..1000) {
+                0..60 => self.write(node).await,
+                60..63 => self.invalidate(node).await,
+                63..180 => self.read_many(node).await,
+                180..220 => tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..60))).await,
                 _ => self.read(node).await,
             }
         }
@@ -137,7 +137,8 @@ impl Actor {
     }
 
     async fn write(&mut self, node: usize) {
-        let row = self.rng.random_range(0..ROWS);
+        // Some rows more often than others: what is written all the time is never old.
+        let row = self.rng.random_range(0..ROWS).min(self.rng.random_range(0..ROWS));
         let (node, model) = (&self.nodes[node], &self.model);
         // One write of a row at a time, as the database would have it.
         let writing = model.begin_write(row).await;

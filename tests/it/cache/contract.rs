@@ -28,6 +28,7 @@ macro_rules! on_every_combination {
         on!(only_redis, L2, $($behaviour)*);
         on!(both_tiers, Both, $($behaviour)*);
         on!(both_tiers_and_a_bus_that_is_cut_again_and_again, Cut, $($behaviour)*);
+        on!(both_tiers_and_a_bus_that_loses_messages, Lossy, $($behaviour)*);
         on!(the_journal_instead_of_redis, Journal, $($behaviour)*);
     };
 }

@@ -39,8 +39,10 @@ pub enum Combination {
     L1,
     L2,
     Both,
-    /// Both, and the way on which they hear is cut or loses messages all the time.
+    /// Both, and the connections on which they hear are cut all the time.
     Cut,
+    /// Both, and most of what they should hear is lost.
+    Lossy,
     /// L1, which hears by the journal.
     Journal,
 }
@@ -103,13 +105,14 @@ impl Stage {
     pub async fn start(combination: Combination) -> Self {
         let stop = CancellationToken::new();
         let (mut place, mut redis, mut database) = (Place::shared(), None, None);
-        if combination == Combination::Cut {
+        let is_hurt = matches!(combination, Combination::Cut | Combination::Lossy);
+        if is_hurt {
             let private = Arc::new(PrivateRedis::start().await);
             let proxy = Proxy::start(&private).await;
             place.url = proxy.url.clone();
             redis = Some((proxy, private));
         }
-        if matches!(combination, Combination::Cut | Combination::Journal) {
+        if is_hurt || combination == Combination::Journal {
             database = Some(TestDatabase::new().await);
         }
         let mut nodes = Vec::new();
@@ -117,7 +120,14 @@ impl Stage {
             nodes.push(Node::start(combination, &place, database.as_ref(), &stop).await);
         }
         if let Some((proxy, private)) = &redis {
-            tokio::spawn(stop.clone().run_until_cancelled_owned(cut(proxy.weather(), Arc::clone(private))));
+            let (weather, private) = (proxy.weather(), Arc::clone(private));
+            let hurting = async move {
+                match combination {
+                    Combination::Cut => cut(private).await,
+                    _ => lose(weather).await,
+                }
+            };
+            tokio::spawn(stop.clone().run_until_cancelled_owned(hurting));
         }
         let rows = Arc::default();
         Self { combination, nodes, rows, _stop: stop.drop_guard(), _redis: redis, _database: database }
@@ -125,7 +135,7 @@ impl Stage {
 
     /// Whether what is kept stays for as long as nothing is written.
     pub fn is_steady(&self) -> bool {
-        !matches!(self.combination, Combination::Off | Combination::Cut)
+        !matches!(self.combination, Combination::Off | Combination::Cut | Combination::Lossy)
     }
 
     /// Changes a row and says so, through one of the nodes.
@@ -193,10 +203,10 @@ impl Node {
         database: Option<&TestDatabase>,
         stop: &CancellationToken,
     ) -> Self {
-        use Combination::{Both, Cut, Journal, L1, L2};
+        use Combination::{Both, Cut, Journal, L1, L2, Lossy};
         let settings = Settings {
-            l1: matches!(combination, L1 | Both | Cut | Journal),
-            l2: matches!(combination, L2 | Both | Cut),
+            l1: matches!(combination, L1 | Both | Cut | Lossy | Journal),
+            l2: matches!(combination, L2 | Both | Cut | Lossy),
             bus: combination != Journal,
             l1_max_bytes: 1 << 24,
             namespace: place.namespace.clone(),
@@ -266,14 +276,20 @@ impl Node {
     }
 }
 
-/// Cuts what listens, or loses what is published, for ever.
-async fn cut(weather: Weather, redis: Arc<PrivateRedis>) {
+/// Cuts what listens, for ever.
+async fn cut(redis: Arc<PrivateRedis>) {
     loop {
         let _: i64 = redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..150))).await;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..400))).await;
+    }
+}
+
+/// Loses what is published, for ever, but for a moment now and then.
+async fn lose(weather: Weather) {
+    loop {
         weather.lose_messages(true);
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..150))).await;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..1000))).await;
         weather.lose_messages(false);
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..300))).await;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..100))).await;
     }
 }
