@@ -233,6 +233,8 @@ async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending<'_>>, loa
 
 /// Tells those who wait that nothing could be loaded, or gives them what is there instead.
 fn land_all(pending: Vec<Pending<'_>>, err: &LoadError) {
+    // First of all: whoever is told of one may try again at once, and must not meet the others.
+    pending.iter().for_each(|pending| pending.seat.leader.leave());
     for Pending { seat: Seat { mut trip, leader, .. }, plan } in pending {
         let instead = plan.instead.or_else(|| trip.held_here()).filter(|_| err.is_source_away());
         let instead = instead.and_then(|instead| trip.fall_back(&instead, Instant::now() + RETRY));

@@ -106,7 +106,8 @@ impl Leader {
         self.landing.send_replace(Some(landing));
     }
 
-    fn leave(&self) {
+    /// From now on nobody joins it.
+    pub(super) fn leave(&self) {
         let mut flights = self.flights.shard(&self.key);
         // A newer flight may have taken the place.
         if flights.get(&self.key).is_some_and(|flight| flight.landing.same_channel(&self.receiver)) {

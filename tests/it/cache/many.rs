@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep::cache::{Item, Json, LoadError, Loaded, Question, Read, TierStatus, Token};
+use lockstep::cache::{Item, Json, LoadError, Loaded, Question, Read, Tag, TierStatus, Token};
 
 use super::{Gate, Node, OPTIONS, Place, Setup, is_hit, nth_key, nth_tag};
 use crate::support::{proxy::Proxy, redis::PrivateRedis};
@@ -204,6 +204,21 @@ async fn an_error_or_a_panic_reaches_all_who_wait_and_is_not_cached() {
     assert!(matches!(failed, Err(LoadError::Panicked)));
     assert_eq!(values(&read_many(&node, &table, &[2, 4, 6]).await), [Some(0); 3]);
     assert_eq!(table.calls(), [[2, 4, 6]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_told_that_a_batch_has_failed_can_try_again_at_once() {
+    let (node, table) = (Node::start(&Place::shared()).await, Arc::new(Table::default()));
+    let numbers: Vec<u128> = (0..100).collect();
+    for _ in 0..50 {
+        let fail = |_| async { Err("the database is away".into()) };
+        let failed =
+            node.cache.read_many::<Json<u64>, _, _>(&node.policy, &items(&numbers), None, fail).await;
+        assert!(matches!(failed, Err(LoadError::Failed(_))));
+        let again = read_gated(&node, &table, &numbers, None, None).await;
+        assert!(again.is_ok(), "it met what was left of the failure: {again:?}");
+        node.cache.invalidate(&[Tag::all()], "test").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
