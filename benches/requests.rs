@@ -59,7 +59,7 @@ fn verify_a_new_token(bencher: Bencher<'_, '_>) {
     let (issuer, user) = (AccessTokens::new(&[7; 32], &[]), UserId::new());
     let verifier = AccessTokens::new(&[7; 32], &[]);
     let new = || issuer.issue(user, SessionId::new(), 0).unwrap();
-    bencher.with_inputs(new).bench_values(|token| verifier.verify(token).unwrap());
+    bencher.with_inputs(new).bench_values(|token| verifier.verify(&token).unwrap());
 }
 
 /// One that was seen before.

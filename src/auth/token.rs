@@ -187,7 +187,7 @@ impl AccessTokens {
     }
 
     /// What a token says, if it is ours and has not expired.
-    pub fn verify(&self, token: impl AsRef<[u8]>) -> Result<Claims, TokenError> {
+    pub fn verify(&self, token: &(impl AsRef<[u8]> + ?Sized)) -> Result<Claims, TokenError> {
         self.verify_at(token.as_ref(), jsonwebtoken::get_current_timestamp())
     }
 

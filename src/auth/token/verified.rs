@@ -11,13 +11,14 @@ use sha2::{Digest as _, Sha256};
 use super::Claims;
 
 type Digest = [u8; 32];
+type Place = Option<(Digest, Claims)>;
 
 /// Tokens that are remembered, in places that their digests choose: half a megabyte.
 const PLACES: usize = 4096;
 
 /// What good tokens say. Whichever came last has a place; the one before it is verified anew.
 pub(super) struct Verified {
-    places: Box<[Mutex<Option<(Digest, Claims)>>]>,
+    places: Box<[Mutex<Place>]>,
 }
 
 impl Verified {
@@ -43,7 +44,7 @@ impl Verified {
         }
     }
 
-    fn place(&self, digest: &Digest) -> Option<&Mutex<Option<(Digest, Claims)>>> {
+    fn place(&self, digest: &Digest) -> Option<&Mutex<Place>> {
         let [low, high, ..] = *digest;
         self.places.get(usize::from(u16::from_le_bytes([low, high])) % PLACES)
     }
