@@ -104,14 +104,17 @@ fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
     }
 }
 
+/// What lines of requests are written under.
+pub const ACCESS_LOG: &str = "lockstep::access";
+
 fn log_access(request: &HttpRequest, response: &HttpResponse, route: &str, elapsed: Duration) {
     let status = response.status();
     let level = if status >= StatusCode::INTERNAL_SERVER_ERROR { Level::Warn } else { Level::Info };
-    if !log::log_enabled!(target: "lockstep::access", level) {
+    if !log::log_enabled!(target: ACCESS_LOG, level) {
         return;
     }
     let cache = response.extensions().get::<Status>().map(ToString::to_string).unwrap_or_default();
-    log::log!(target: "lockstep::access", level,
+    log::log!(target: ACCESS_LOG, level,
         method = request.method().as_str(), route, status = status.as_u16(),
         elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), cache = cache.as_str(); "request");
 }

@@ -18,6 +18,7 @@ use crate::{
     config::CacheStatusAudience,
     db::Written,
     error::AppError,
+    http::middleware::ACCESS_LOG,
     queries::{CachedQuery, view::View},
     services::once::{Created, Maker},
 };
@@ -65,6 +66,9 @@ pub fn view(
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         response
     };
+    if log::log_enabled!(target: ACCESS_LOG, log::Level::Info) {
+        response.extensions_mut().insert(read.status);
+    }
     let headers = response.headers_mut();
     headers.insert(ETAG, etag);
     headers.insert(CACHE_CONTROL, PRIVATE);

@@ -26,6 +26,7 @@ mod journal;
 mod kinds;
 mod members;
 mod messages;
+mod monitor;
 mod notifications;
 mod openapi;
 mod rate_limit;

@@ -1,5 +1,7 @@
 //! What every request and every answer have in common, above all when something is wrong.
 
+mod connections;
+
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection as _;
@@ -385,25 +387,5 @@ async fn how_the_cache_fared_is_for_those_it_is_meant_for() {
         ada.get("/v1/users/1").await.expect_problem(404, "not_found");
         let write = ada.patch(ME, json!({"name": "Ada"})).await.expect(200);
         assert_eq!(write.header("cache-status"), "", "a write asks no cache");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idle_connection_is_left_to_the_balancer_to_close() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    let cluster = Cluster::start(1).await;
-    let address = cluster.instances[0].url.trim_start_matches("http://").to_owned();
-    let mut opened_ahead = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let mut used = tokio::net::TcpStream::connect(&address).await.unwrap();
-    for idle in [0, 6] {
-        tokio::time::sleep(Duration::from_secs(idle)).await;
-        let connections = if idle == 0 { vec![&mut used] } else { vec![&mut used, &mut opened_ahead] };
-        for connection in connections {
-            connection.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
-            let mut answer = [0; 4096];
-            let length = connection.read(&mut answer).await.unwrap();
-            assert!(answer[..length].starts_with(b"HTTP/1.1 200 OK"), "after {idle} s");
-        }
     }
 }
