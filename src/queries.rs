@@ -110,7 +110,7 @@ impl Queries {
         };
         let tags = || {
             let tags = query.tags();
-            self.cache.sample(policy, question.key, &tags, &loading);
+            self.cache.sample(policy, question.key, &tags, loading);
             tags
         };
         self.cache.read(policy, question, tags, loading()).await
