@@ -2,13 +2,8 @@
 //!
 //! Opt-in, in the handler and in one place: which kind of data it is, whom it is for, and on what it depends.
 //!
-//! ```ignore
-//! pub(super) async fn list_things(app: Data<App>, caller: Caller, path: Path<WorkspaceId>, request: HttpRequest) -> … {
-//!     membership(&app.queries, &caller.actor, *path, caller.token.as_ref()).await?;
-//!     let cache = ViewCache::for_all("things", Kind::Workspace).tag(tags::workspace(*path));
-//!     cache.answer(&app, &request, &caller, move |db, learned| async move { … Ok(Some(View::object(version, &thing))) }.boxed()).await
-//! }
-//! ```
+//! `ViewCache::for_all("things", Kind::Workspace).tag(tags::workspace(id)).answer(&app, &request, &caller, load)`; a whole
+//! endpoint is in `docs/cache.md`.
 //!
 //! **Invariant.** Whether the caller may see it is decided before, each time: what is kept is shown to everybody who gets
 //! that far, or, with [`ViewCache::for_caller`], to one. Only GET and HEAD are answered from it, and only what would be
