@@ -36,6 +36,9 @@ pub trait CachedQuery: Send + Sync + 'static {
     /// Decides how long it is kept.
     const KIND: Kind;
 
+    /// The same rows always make the same value. What also depends on the clock is not compared by the monitor.
+    const OF_ROWS_ALONE: bool = true;
+
     /// Its entry. Everything that makes the value another one belongs in here.
     fn key(&self) -> Key;
 
@@ -110,7 +113,9 @@ impl Queries {
         };
         let tags = || {
             let tags = query.tags();
-            self.cache.sample(policy, question.key, &tags, loading);
+            if Q::OF_ROWS_ALONE {
+                self.cache.sample(policy, question.key, &tags, loading);
+            }
             tags
         };
         self.cache.read(policy, question, tags, loading()).await

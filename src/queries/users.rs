@@ -147,6 +147,8 @@ pub struct SignInStateOf(pub UserId);
 impl CachedQuery for SignInStateOf {
     type Value = Json<SignInState>;
     const KIND: Kind = Kind::User;
+    /// Sessions that have ended long ago are left out.
+    const OF_ROWS_ALONE: bool = false;
 
     fn key(&self) -> Key {
         Key::new("user", self.0.as_uuid(), 1).suffix("sign-in")

@@ -23,7 +23,7 @@ async fn whatever_fails_no_read_is_older_than_promised_and_no_acknowledged_write
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_does_not_hear_the_others_is_found_out() {
+async fn an_instance_that_does_not_hear_the_others_and_has_no_journal_is_found_out() {
     let _alone = ALONE.lock().await;
     // It uses its memory also where a busy machine has Redis answer late.
     let odd = [("CACHE_NAMESPACE", "elsewhere"), ("REDIS_TIMEOUT", "2s")];
