@@ -142,10 +142,13 @@ impl Journal {
         let rows =
             self.db.journal(async |db| JournalRow::list_relayed_elsewhere(db, epoch, lately, CLAIM).await);
         let mut rows = rows.await?;
+        // There may be more than are named here.
+        let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
         rows.retain(|row| !repeated.contains_key(&(row.id, epoch)));
         repeated.retain(|_, at| at.elapsed() < 2 * LATELY);
+        let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
         if !rows.is_empty()
-            && let Some(announced_in) = self.cache.relay(&tags_of_rows(&rows)).await
+            && let Some(announced_in) = self.cache.relay(&tags).await
         {
             repeated.extend(rows.iter().map(|row| ((row.id, announced_in), Instant::now())));
         }
@@ -280,18 +283,17 @@ pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::
     // The horizon first: whatever is below it is seen by the reading that follows.
     let due = db.journal(async |db| {
         let horizon = JournalRow::horizon(db).await?;
-        let mut rows = JournalRow::list_due(db, 0, CLAIM).await?;
-        let lately = milliseconds(LATELY);
-        rows.extend(JournalRow::list_relayed_elsewhere(db, link.epoch(), lately, CLAIM).await?);
-        Ok((horizon, rows))
+        let rows = JournalRow::list_due(db, 0, CLAIM).await?;
+        Ok((horizon, rows, JournalRow::was_relayed_elsewhere(db, link.epoch()).await?))
     });
-    let (horizon, rows) = due.await?;
-    if rows.is_empty() {
+    let (horizon, rows, elsewhere) = due.await?;
+    if rows.is_empty() && !elsewhere {
         return Ok(horizon);
     }
     // There may be more than are named here: then everything is announced. The relay marks the rest.
     let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
-    let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
+    // What was announced in another life of Redis may be news to this one; who announced it there may be gone.
+    let tags = if all_are_named && !elsewhere { tags_of_rows(&rows) } else { vec![Tag::all()] };
     link.announce(&tags).await?;
     link.delete_named(&tags).await;
     db.journal(async |db| JournalRow::mark(db, &ids(&rows), link.epoch()).await).await?;

@@ -75,7 +75,7 @@ impl Flights {
         let mut flights = self.shard(&key);
         if let Some(flight) = flights.get(&key)
             && flight.interest.still_serves(interest)
-            && (required < Required::Load || flight.depth == Required::Load)
+            && flight.depth >= required
             && (!must_be_young || flight.began.elapsed() < LEASE)
         {
             return Boarding::Join(flight.landing.clone());

@@ -192,7 +192,8 @@ impl Cache {
         let held = self.held_in_l1(sample);
         let (l2, learned) = self.held_in_l2(sample).await;
         let interest_in_learned = generation.interest(&learned);
-        let in_source = sample.subject.load().await.ok()?;
+        let loading = tokio::time::timeout(sample.policy.options.hard, sample.subject.load());
+        let in_source = loading.await.ok()?.ok()?;
 
         let now = self.trust.generation();
         let l1_moved = held

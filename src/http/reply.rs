@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::caller::Caller;
 use crate::{
     app::App,
-    cache::{Read, Status},
+    cache::{Read, Status, Token},
     config::CacheStatusAudience,
     db::Written,
     error::AppError,
@@ -120,6 +120,10 @@ pub fn created(app: &App, written: Written<Created>) -> Result<HttpResponse, App
     let Created { path, by, .. } = &written.value;
     let location = HeaderValue::try_from(format!("{}{path}", app.public_url)).map_err(AppError::internal)?;
     let by = *by;
+    // Who made it may not have announced it yet, and this request has nothing to announce: only the database is sure to
+    // know of it.
+    let token = if by == Maker::ThisRequest { written.token } else { Token::unknown() };
+    let written = Written { token, ..written };
     let status = if by == Maker::Another { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = object(status, &written.map(|created| created.view))?;
     response.headers_mut().insert(LOCATION, location);

@@ -104,8 +104,15 @@ impl ViewCache {
 fn hash_of(request: &HttpRequest, parameters: &[&str], caller: Option<Uuid>) -> ArgumentsHash {
     let route = request.match_pattern();
     // Decoded; each in its place.
-    let path: Vec<_> = request.match_info().iter().collect();
+    let path: Vec<_> = request.match_info().iter().map(|(name, value)| (name, canonical(value))).collect();
     ArgumentsHash::of(&(route, path, normalised(request.query_string(), parameters), caller))
+}
+
+/// One of the ways to write an id or a number: handlers take them all for the same.
+fn canonical(value: &str) -> String {
+    let id = Uuid::parse_str(value).map(|id| id.to_string()).ok();
+    let number = || value.parse::<i64>().map(|number| number.to_string()).ok();
+    id.or_else(number).unwrap_or_else(|| value.to_owned())
 }
 
 /// Parameters by name. Those of one name keep their order, which may mean something.
@@ -121,6 +128,19 @@ mod tests {
 
     fn normalised(query: &str) -> Vec<(String, String)> {
         super::normalised(query, &["q", "limit", "a"])
+    }
+
+    #[test]
+    fn ids_and_numbers_are_the_same_however_they_are_written() {
+        for (value, wanted) in [
+            ("007", "7"),
+            ("+7", "7"),
+            ("7", "7"),
+            ("seven", "seven"),
+            ("01A2042FDE0174D9AF062FF2B8194260", "01a2042f-de01-74d9-af06-2ff2b8194260"),
+        ] {
+            assert_eq!(super::canonical(value), wanted);
+        }
     }
 
     #[test]

@@ -85,6 +85,12 @@ impl JournalRow {
         Ok(rows.into_iter().map(Self::new).collect())
     }
 
+    /// Whether anything that is kept was announced in another life of Redis than this.
+    pub async fn was_relayed_elsewhere(db: &mut AsyncPgConnection, epoch: u64) -> QueryResult<bool> {
+        let elsewhere = cache_journal::table.filter(cache_journal::relayed_in.ne(epoch.cast_signed()));
+        diesel::select(diesel::dsl::exists(elsewhere)).get_result(db).await
+    }
+
     /// Marks rows as relayed in this life of Redis, but for those that another instance has claimed.
     pub async fn mark(db: &mut AsyncPgConnection, ids: &[i64], epoch: u64) -> QueryResult<usize> {
         diesel::sql_query(

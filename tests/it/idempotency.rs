@@ -69,3 +69,19 @@ async fn a_request_that_failed_may_be_repeated() {
     ada.delete(&format!("/v1/workspaces/{}", first.field("/id"))).await.expect(204);
     create(&ada, "key", taken).await.expect(201);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_repeats_a_request_sees_what_it_made_although_its_maker_may_not_have_told_yet() {
+    let cluster = Cluster::start(1).await;
+    let ada = cluster.instances[0].client().register("ada").await;
+    let make = async || {
+        let request = ada.request(reqwest::Method::POST, "/v1/workspaces").header("idempotency-key", "once");
+        ada.send(request.json(&serde_json::json!({"name": "Home"}))).await.expect(201)
+    };
+    let (first, again) = (make().await, make().await);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let path = format!("/v1/workspaces/{}", first.field("/id"));
+    ada.get_cached(&path).await;
+    assert!(ada.after(&first).get(&path).await.expect(200).is_l1_hit());
+    assert!(!ada.after(&again).get(&path).await.expect(200).is_l1_hit(), "only the database is sure to know");
+}

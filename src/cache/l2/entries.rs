@@ -13,6 +13,8 @@ use crate::cache::{
 
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);
+/// Entries of one round trip: with more, it would take longer than a call may.
+const AT_ONCE: usize = 200;
 /// Keys that one step of a scan looks at.
 const SCAN_STEP: usize = 500;
 
@@ -103,7 +105,11 @@ impl Link {
             self.write_read(&mut call, wanted, None);
             call
         });
-        let answers: Vec<Answer> = self.call_all(&READ, &calls.collect::<Vec<_>>()).await?;
+        let calls: Vec<_> = calls.collect();
+        let mut answers: Vec<Answer> = Vec::new();
+        for part in calls.chunks(AT_ONCE) {
+            answers.extend(self.call_all::<Answer>(&READ, part).await?);
+        }
         answers.into_iter().map(|answer| self.understand(answer)).collect()
     }
 
@@ -157,7 +163,12 @@ impl Link {
             self.write_fill(&mut call, filling, "");
             call
         });
-        self.call_all(&FILL, &calls.collect::<Vec<_>>()).await
+        let calls: Vec<_> = calls.collect();
+        let mut stored = Vec::new();
+        for part in calls.chunks(AT_ONCE) {
+            stored.extend(self.call_all::<bool>(&FILL, part).await?);
+        }
+        Ok(stored)
     }
 
     fn write_fill(&self, call: &mut ScriptInvocation<'_>, filling: &Filling<'_>, lock_owner: &str) {
