@@ -26,4 +26,5 @@ pub mod realtime;
 pub mod redis;
 pub mod server;
 pub mod services;
+mod sharded;
 pub mod telemetry;

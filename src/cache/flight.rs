@@ -10,12 +10,7 @@
 //! A flight is a task of its own: a reader that goes away stops nothing, and one that panics ends its flight, which
 //! wakes those who wait.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 
@@ -27,6 +22,7 @@ use super::{
     status::Status,
     trust::LEASE,
 };
+use crate::sharded::Sharded;
 
 /// What a load brought.
 pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
@@ -34,8 +30,7 @@ pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
 /// The flights under way, by key.
 #[derive(Default)]
 pub(super) struct Flights {
-    shards: [Mutex<HashMap<Key, Flight>>; 16],
-    hasher: RandomState,
+    shards: Sharded<HashMap<Key, Flight>>,
 }
 
 struct Flight {
@@ -72,7 +67,7 @@ impl Flights {
         required: Required,
         must_be_young: bool,
     ) -> Boarding {
-        let mut flights = self.shard(&key);
+        let mut flights = self.shards.of(&key);
         if let Some(flight) = flights.get(&key)
             && flight.interest.still_serves(interest)
             && flight.depth >= required
@@ -84,13 +79,6 @@ impl Flights {
         let (interest, landing, began) = (interest.clone(), receiver.clone(), Instant::now());
         flights.insert(key, Flight { interest, depth: required, began, landing });
         Boarding::Lead(Leader { flights: Arc::clone(self), key, landing: sender, receiver })
-    }
-
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Flight>> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let index = self.hasher.hash_one(key) as usize % self.shards.len();
-        #[expect(clippy::indexing_slicing, reason = "the index is below the length")]
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,7 +96,7 @@ impl Leader {
 
     /// From now on nobody joins it.
     pub(super) fn leave(&self) {
-        let mut flights = self.flights.shard(&self.key);
+        let mut flights = self.flights.shards.of(&self.key);
         // A newer flight may have taken the place.
         if flights.get(&self.key).is_some_and(|flight| flight.landing.same_channel(&self.receiver)) {
             flights.remove(&self.key);

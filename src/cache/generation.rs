@@ -11,7 +11,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -19,6 +18,7 @@ use std::{
 };
 
 use super::{key::Tag, l2::Link, token::Token};
+use crate::sharded::Sharded;
 
 /// Invalidations remembered although nothing here depended on their tags when they were heard.
 const RECENT: usize = 16_384;
@@ -281,31 +281,25 @@ pub enum Required {
 }
 
 /// The states of all tags that something depends on.
+#[derive(Default)]
 struct Registry {
-    shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
+    shards: Sharded<Shard>,
 }
-
-const SHARDS: usize = 16;
 
 struct Shard {
     states: HashMap<Tag, Weak<TagState>>,
     sweep_at: usize,
 }
 
-impl Default for Registry {
+impl Default for Shard {
     fn default() -> Self {
-        let shard = |_| Mutex::new(Shard { states: HashMap::new(), sweep_at: 1024 });
-        Self { shards: std::array::from_fn(shard), hasher: RandomState::new() }
+        Self { states: HashMap::new(), sweep_at: 1024 }
     }
 }
 
 impl Registry {
     fn state(&self, tag: &Tag) -> Arc<TagState> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let index = self.hasher.hash_one(tag) as usize % SHARDS;
-        #[expect(clippy::indexing_slicing, reason = "the index is below SHARDS")]
-        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards.of(tag);
         if let Some(state) = shard.states.get(tag).and_then(Weak::upgrade) {
             return state;
         }

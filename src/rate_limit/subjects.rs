@@ -5,20 +5,18 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::subject::Subject;
+use crate::sharded::Sharded;
 
-const SHARDS: usize = 16;
 /// Fewer are not worth looking through.
 const FEW: usize = 256;
 
 pub(super) struct Subjects {
-    shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
+    shards: Sharded<Shard>,
     idle: Duration,
 }
 
@@ -31,16 +29,12 @@ struct Shard {
 impl Subjects {
     /// Who was idle for this long may be forgotten.
     pub(super) fn new(idle: Duration) -> Self {
-        let shard = |_| Mutex::new(Shard { known: HashMap::new(), sweep_at: FEW });
-        Self { shards: std::array::from_fn(shard), hasher: RandomState::new(), idle }
+        Self { shards: Sharded::new(|| Shard { known: HashMap::new(), sweep_at: FEW }), idle }
     }
 
     /// The one that is known, or a new one.
     pub(super) fn get(&self, id: u128, now: Instant, new: impl FnOnce() -> Subject) -> Arc<Subject> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let index = self.hasher.hash_one(id) as usize % SHARDS;
-        #[expect(clippy::indexing_slicing, reason = "the index is below SHARDS")]
-        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards.of(&id);
         if let Some((subject, last)) = shard.known.get_mut(&id) {
             *last = now;
             return Arc::clone(subject);
@@ -58,9 +52,10 @@ impl Subjects {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sharded::SHARDS;
 
     fn known(subjects: &Subjects) -> usize {
-        subjects.shards.iter().map(|shard| shard.lock().unwrap().known.len()).sum()
+        subjects.shards.iter().map(|shard| shard.known.len()).sum()
     }
 
     #[test]
