@@ -165,8 +165,7 @@ async fn workspace(
     path: Path<(WorkspaceId, UserId)>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let (workspace, user) = path.into_inner();
-    let mut reader = ceiling.reader().await?;
-    sign_in(&mut reader, workspace, user).await.map_err(ErrorInternalServerError)?;
+    let mut reader = ceiling.reader_for(workspace, user).await?;
     let row = WorkspaceDetails::find(&mut reader, workspace).await.map_err(ErrorInternalServerError)?;
     serialised(&row.map(WorkspaceView::from))
 }
@@ -176,8 +175,7 @@ async fn members(
     path: Path<(WorkspaceId, UserId)>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let (workspace, user) = path.into_inner();
-    let mut reader = ceiling.reader().await?;
-    sign_in(&mut reader, workspace, user).await.map_err(ErrorInternalServerError)?;
+    let mut reader = ceiling.reader_for(workspace, user).await?;
     let rows = Member::list_with_users(&mut reader, workspace, None, 51).await;
     let rows = rows.map_err(ErrorInternalServerError)?.into_iter().take(50);
     serialised(&rows.map(|(member, user)| MemberView::new(member, user)).collect::<Vec<_>>())
@@ -225,8 +223,11 @@ impl Ceiling {
         self.pool.get().await.map_err(ErrorInternalServerError)
     }
 
-    async fn reader(&self) -> Result<Reader, actix_web::Error> {
-        Ok(Reader::over(self.connection().await?))
+    /// For somebody who has signed in.
+    async fn reader_for(&self, workspace: WorkspaceId, user: UserId) -> Result<Reader, actix_web::Error> {
+        let mut reader = Reader::over(self.connection().await?);
+        sign_in(&mut reader, workspace, user).await.map_err(ErrorInternalServerError)?;
+        Ok(reader)
     }
 }
 

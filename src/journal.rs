@@ -142,8 +142,7 @@ impl Journal {
         let rows =
             self.db.journal(async |db| JournalRow::list_relayed_elsewhere(db, epoch, lately, CLAIM).await);
         let mut rows = rows.await?;
-        // There may be more than are named here.
-        let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
+        let all_are_named = are_all(&rows);
         rows.retain(|row| !repeated.contains_key(&(row.id, epoch)));
         repeated.retain(|_, at| at.elapsed() < 2 * LATELY);
         let tags = if all_are_named { tags_of_rows(&rows) } else { vec![Tag::all()] };
@@ -290,10 +289,8 @@ pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::
     if rows.is_empty() && !elsewhere {
         return Ok(horizon);
     }
-    // There may be more than are named here: then everything is announced. The relay marks the rest.
-    let all_are_named = i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM);
-    // What was announced in another life of Redis may be news to this one; who announced it there may be gone.
-    let tags = if all_are_named && !elsewhere { tags_of_rows(&rows) } else { vec![Tag::all()] };
+    // The relay marks the rest. What was announced in another life of Redis may be news to this one; who announced it there may be gone.
+    let tags = if are_all(&rows) && !elsewhere { tags_of_rows(&rows) } else { vec![Tag::all()] };
     link.announce(&tags).await?;
     link.delete_named(&tags).await;
     db.journal(async |db| JournalRow::mark(db, &ids(&rows), link.epoch()).await).await?;
@@ -303,6 +300,11 @@ pub async fn relay_before_use(db: &Db, link: &Link) -> Result<u64, Box<dyn std::
 fn tags_of_rows(rows: &[JournalRow]) -> Vec<Tag> {
     let changes: Vec<_> = rows.iter().flat_map(|row| row.changes.clone()).collect();
     tags_of_all(&changes)
+}
+
+/// Whether there are no more than these. If there may be, everything is announced.
+fn are_all(rows: &[JournalRow]) -> bool {
+    i64::try_from(rows.len()).is_ok_and(|count| count < CLAIM)
 }
 
 fn ids(rows: &[JournalRow]) -> Vec<i64> {

@@ -121,13 +121,13 @@ impl Queries {
         self.cache.read(policy, question, tags, loading()).await
     }
 
-    /// Reads anything through the cache.
+    /// Reads anything through the cache, under the policy of its [kind](Self::policy) or one made from that.
     ///
     /// # Errors
     /// When the value is not cached and cannot be loaded.
     pub async fn read<T, F, L>(
         &self,
-        kind: Kind,
+        policy: &Arc<Policy>,
         question: Question<'_>,
         tags: Vec<Tag>,
         load: F,
@@ -139,7 +139,7 @@ impl Queries {
     {
         let db = self.db.clone();
         let load = move || async move { load(db).await.map_err(load_error) };
-        self.cache.read(self.policy(kind), question, || tags, load).await
+        self.cache.read(policy, question, || tags, load).await
     }
 
     /// Runs many queries of one kind through the cache, with one round trip to Redis and one load for all that are
@@ -165,8 +165,10 @@ impl Queries {
         self.cache.read_many(self.policy(Q::KIND), &items, token, load).await
     }
 
+    /// The policy of a kind of data.
     #[expect(clippy::indexing_slicing, reason = "there is a policy for each kind")]
-    fn policy(&self, kind: Kind) -> &Arc<Policy> {
+    #[must_use]
+    pub fn policy(&self, kind: Kind) -> &Arc<Policy> {
         &self.policies[kind as usize]
     }
 }
@@ -179,8 +181,5 @@ fn load_error(err: DbError) -> Box<dyn std::error::Error + Send + Sync> {
 async fn load<Q: CachedQuery>(db: &Db, query: &Q) -> Result<Loaded<Q::Value>, DbError> {
     let mut tags = Vec::new();
     let value = db.read(async |reader| query.load(reader, &mut tags).await).await?;
-    // A page shows the same person many times.
-    tags.sort_unstable();
-    tags.dedup();
     Ok(Loaded { value, tags })
 }

@@ -3,16 +3,16 @@
 //!
 //! Instances do not wait for each other here: a lock for each key would cost more than it saves.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     Cache, LoadError, Loaded,
-    entry::{Entry, Stored},
-    flight::{Boarding, Landing, Leader, landed},
-    generation::{Generation, Interest, Required},
+    entry::Stored,
+    flight::{Boarding, Leader, landed},
+    generation::{Generation, Interest},
     key::{Key, Tag},
     l2::Filling,
-    load::{AfterL2, BoxError, Plan, RETRY, Trip, timed},
+    load::{AfterL2, BoxError, Plan, Trip, timed},
     policy::Policy,
     read::{Read, required_by},
     status::{Status, TierStatus},
@@ -71,8 +71,8 @@ impl Cache {
             for (item, Item { key, tags }) in items.iter().enumerate() {
                 let Some(slot) = reads.get_mut(item).filter(|slot| slot.is_none()) else { continue };
                 let l1 = match self.look_in_l1(key, required) {
-                    Ok((read, _)) => {
-                        *slot = Some(read);
+                    Ok(held) => {
+                        *slot = Some(held.read);
                         continue;
                     }
                     Err(status) => status,
@@ -82,15 +82,8 @@ impl Cache {
                     Boarding::Join(flight) => waiting.push((item, flight, l1, false)),
                     Boarding::Lead(leader) => {
                         waiting.push((item, leader.passenger(), l1, true));
-                        let trip = Trip {
-                            cache: Arc::clone(self),
-                            policy: Arc::clone(policy),
-                            key: *key,
-                            tags: tags.clone(),
-                            required,
-                            generation: Arc::clone(&generation),
-                            status: Status::new(l1),
-                        };
+                        let named = (*key, tags.clone());
+                        let trip = self.trip(policy, named, required, Arc::clone(&generation), l1);
                         seats.push(Seat { item, trip, leader, interest });
                     }
                 }
@@ -99,29 +92,17 @@ impl Cache {
                 self.main.spawn(in_this_request(fly(Arc::clone(&generation), seats, load.clone())));
             }
             for (item, flight, l1, is_own) in waiting {
-                let Some(landing) = landed(flight).await else {
+                let landing = match landed(flight).await {
                     // A panic of one's own load ends it; that of another's is his.
-                    if is_own {
-                        return Err(LoadError::Panicked);
-                    } else {
-                        continue;
-                    };
+                    None if is_own => return Err(LoadError::Panicked),
+                    landing if is_own => landing,
+                    landing => landing.and_then(|it| self.for_who_joined(it, required, attempt)),
                 };
-                let serves = |entry: &Entry| {
-                    let current = entry.stamp.as_ref().is_some_and(|stamp| self.trust.is_current(stamp));
-                    is_own || attempt > 0 || (required == Required::Nothing && current)
-                };
-                match landing {
-                    Ok((_, status)) if required != Required::Nothing && status.is_fail_safe() && !is_own => {}
-                    Ok((entry, status)) if serves(&entry) => {
-                        let value = entry.value().ok_or(LoadError::Panicked)?;
-                        let status = if is_own { status } else { Status::collapsed(l1) };
-                        if let Some(slot) = reads.get_mut(item) {
-                            *slot = Some(Read { value, status });
-                        }
-                    }
-                    Err(err) if is_own || attempt > 0 || required == Required::Nothing => return Err(err),
-                    _ => {}
+                if let (Some(landing), Some(slot)) = (landing, reads.get_mut(item)) {
+                    let (entry, status) = landing?;
+                    let value = entry.value().ok_or(LoadError::Panicked)?;
+                    let status = if is_own { status } else { Status::collapsed(l1) };
+                    *slot = Some(Read { value, status });
                 }
             }
             if reads.iter().all(Option::is_some) {
@@ -195,6 +176,7 @@ async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending<'_>>, loa
     let mut envelopes = Vec::new();
     let mut filled = Vec::new();
     for (Pending { seat, plan }, loaded) in pending.into_iter().zip(loaded) {
+        let loaded = loaded.with_distinct_tags();
         let life = seat.trip.policy.l2_life(loaded.value.is_none());
         let envelope = link.and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
         if link.is_some() && envelope.is_none() {
@@ -236,9 +218,7 @@ fn land_all(pending: Vec<Pending<'_>>, err: &LoadError) {
     // First of all: whoever is told of one may try again at once, and must not meet the others.
     pending.iter().for_each(|pending| pending.seat.leader.leave());
     for Pending { seat: Seat { mut trip, leader, .. }, plan } in pending {
-        let instead = plan.instead.or_else(|| trip.held_here()).filter(|_| err.is_source_away());
-        let instead = instead.and_then(|instead| trip.fall_back(&instead, Instant::now() + RETRY));
-        let landing: Landing = instead.ok_or_else(|| err.clone());
-        leader.land(landing);
+        let instead = plan.instead.or_else(|| trip.held_here());
+        leader.land(trip.failed(err.clone(), instead.as_ref()));
     }
 }

@@ -197,13 +197,12 @@ impl Bus {
             let asked = Instant::now();
             let applied = link.poll().await?;
             let source = Source::Shared(Arc::clone(link));
-            match trust.begin(Beginning { source, epoch: link.epoch(), applied, horizon }) {
-                Ok(generation) => {
-                    trust.renew_lease(&generation, asked);
-                    return Ok((generation, applied));
-                }
-                Err(()) => self.announce_own(link).await?,
+            if let Some(generation) = trust.begin(Beginning { source, epoch: link.epoch(), applied, horizon })
+            {
+                trust.renew_lease(&generation, asked);
+                return Ok((generation, applied));
             }
+            self.announce_own(link).await?;
         }
     }
 
@@ -226,7 +225,7 @@ impl Bus {
             return Err(Lost::Gap);
         }
         if message.origin == self.cache.instance {
-            self.cache.stats.bus_lag.heard(message.sequence);
+            self.cache.stats.bus_lag.note(message.sequence, Instant::now());
         } else {
             self.cache.stats.invalidated("bus", message.tags.len());
         }
@@ -287,7 +286,7 @@ impl Cache {
     /// Begins a generation for a process that is alone with its database: it hears of every change by making it.
     pub fn trust_alone(&self) {
         let beginning = Beginning { source: Source::Local, epoch: self.local_epoch, applied: 0, horizon: 0 };
-        if let Ok(generation) = self.trust.begin(beginning) {
+        if let Some(generation) = self.trust.begin(beginning) {
             self.trust.renew_lease_for_ever(&generation);
         }
     }

@@ -245,9 +245,7 @@ impl Link {
         }
         Ok(outcome?)
     }
-}
 
-impl Link {
     /// Gives up a connection that is lost, or leads to a server that has become a replica.
     fn notice<T>(&self, outcome: &Result<T, RedisError>) {
         let Err(err) = outcome else { return };

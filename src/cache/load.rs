@@ -115,6 +115,7 @@ impl Trip {
         };
         match outcome {
             Ok(loaded) => {
+                let loaded = loaded.with_distinct_tags();
                 let l2_life = policy.l2_life(loaded.value.is_none());
                 if let Some(link) = link {
                     self.fill_l2(link, &loaded, as_of, l2_life, owner).await;
@@ -129,9 +130,8 @@ impl Trip {
                     // At worst others wait until the lock's time is up.
                     let _ = link.unlock(&self.key, owner).await;
                 }
-                let instead = instead.filter(|_| err.is_source_away());
-                let landing = instead.and_then(|instead| self.fall_back(&instead, Instant::now() + RETRY));
-                land(&mut waiting, landing.ok_or(err));
+                let landing = self.failed(err, instead.as_ref());
+                land(&mut waiting, landing);
             }
         }
     }
@@ -191,12 +191,7 @@ impl Trip {
     }
 
     pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            key: &self.key,
-            tags: &self.tags,
-            fail_safe: self.policy.options.fail_safe,
-            refresh_below: self.policy.refresh_below(),
-        }
+        Wanted::new(&self.key, &self.tags, &self.policy)
     }
 
     /// What an answer of L2 means for this load.
@@ -278,6 +273,12 @@ impl Trip {
             self.status.l2 = tier;
         }
         Some((entry, self.status))
+    }
+
+    /// What becomes of a load that has failed: what there is instead, if the source is away, for a moment.
+    pub(super) fn failed(&mut self, err: LoadError, instead: Option<&Arc<Entry>>) -> Landing {
+        let instead = instead.filter(|_| err.is_source_away());
+        instead.and_then(|instead| self.fall_back(instead, Instant::now() + RETRY)).ok_or(err)
     }
 }
 

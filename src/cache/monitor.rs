@@ -227,12 +227,7 @@ impl Cache {
         if !self.uses_l2 {
             return (None, Vec::new());
         }
-        let wanted = Wanted {
-            key: &sample.key,
-            tags: &sample.tags,
-            fail_safe: sample.policy.options.fail_safe,
-            refresh_below: Duration::ZERO,
-        };
+        let wanted = Wanted::new(&sample.key, &sample.tags, &sample.policy);
         match link.read(&wanted, None).await {
             Ok(L2Read::Hit { envelope, .. }) => match Envelope::read(&envelope) {
                 Some(envelope) => (Some(envelope.payload.map(|payload| payload.to_vec())), envelope.tags),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Cache, LoadError,
     entry::{Entry, Stored},
-    flight::{Boarding, landed},
+    flight::{Boarding, Landing, landed},
     generation::{Generation, Required},
     key::{Key, Tag},
     load::{BoxError, Trip, timed},
@@ -43,6 +43,23 @@ pub struct Read<T> {
     pub status: Status,
 }
 
+/// What L1 has, and when it was looked at.
+pub(super) struct Held<T> {
+    pub(super) read: Read<T>,
+    /// The entry itself, which the caller may renew.
+    pub(super) entry: Arc<Entry>,
+    pub(super) at: Instant,
+}
+
+impl<T> Loaded<T> {
+    /// With each tag once: a page shows the same person many times.
+    pub(super) fn with_distinct_tags(mut self) -> Self {
+        self.tags.sort_unstable();
+        self.tags.dedup();
+        self
+    }
+}
+
 impl Cache {
     /// Reads through both tiers. `tags` are those that are known before loading; they and `load` are asked for
     /// only on a miss. The load runs to its end even if the caller goes away.
@@ -63,9 +80,9 @@ impl Cache {
     {
         let required = required_by(&self.trust.generation(), policy, question.token);
         let l1 = match self.look_in_l1(&question.key, required) {
-            Ok((read, entry)) => {
+            Ok(Held { read, entry, at }) => {
                 policy.stats.count(&read.status);
-                if entry.claim_refresh(Instant::now()) {
+                if entry.claim_refresh(at) {
                     self.renew(policy, question.key, tags(), load);
                 }
                 return Ok(read);
@@ -86,17 +103,13 @@ impl Cache {
     pub fn recall<T: Stored>(&self, policy: &Policy, question: Question<'_>) -> Option<Read<T>> {
         // A token may need more than is known here.
         let held = question.token.is_none().then(|| self.look_in_l1(&question.key, Required::Nothing))?;
-        let (read, _) = held.ok().filter(|(_, entry)| !entry.is_to_be_renewed(Instant::now()))?;
-        policy.stats.count(&read.status);
-        Some(read)
+        let held = held.ok().filter(|held| !held.entry.is_to_be_renewed(held.at))?;
+        policy.stats.count(&held.read.status);
+        Some(held.read)
     }
 
-    /// What L1 has, and the entry itself, which the caller may renew.
-    pub(super) fn look_in_l1<T: Stored>(
-        &self,
-        key: &Key,
-        required: Required,
-    ) -> Result<(Read<T>, Arc<Entry>), TierStatus> {
+    /// What L1 has.
+    pub(super) fn look_in_l1<T: Stored>(&self, key: &Key, required: Required) -> Result<Held<T>, TierStatus> {
         let Some(l1) = &self.l1 else { return Err(TierStatus::Unused) };
         if required != Required::Nothing {
             return Err(TierStatus::Request);
@@ -112,7 +125,8 @@ impl Cache {
                 if left.is_zero() {
                     return Err(TierStatus::Miss);
                 }
-                Ok((Read { value, status: Status::new(entry.status(now)) }, entry))
+                let read = Read { value, status: Status::new(entry.status(now)) };
+                Ok(Held { read, entry, at: now })
             }
             (Verdict::Fresh, None) => Err(TierStatus::Miss),
             (Verdict::NoLease, _) => Err(TierStatus::NoLease),
@@ -132,15 +146,7 @@ impl Cache {
         let interest = generation.interest(&tags);
         if let Boarding::Lead(leader) = self.flights.board(key, &interest, Required::Nothing, false) {
             policy.stats.refreshed_l1.inc();
-            let trip = Trip {
-                cache: Arc::clone(self),
-                policy: Arc::clone(policy),
-                key,
-                tags,
-                required: Required::Nothing,
-                generation,
-                status: Status::new(TierStatus::Miss),
-            };
+            let trip = self.trip(policy, (key, tags), Required::Nothing, generation, TierStatus::Miss);
             self.main.spawn(in_this_request(trip.fly(leader, interest, load)));
         }
     }
@@ -177,43 +183,58 @@ impl Cache {
                 Boarding::Join(flight) => flight,
                 Boarding::Lead(leader) => {
                     // Whoever was loading it may have landed since this reader looked.
-                    if let Ok((read, _)) = self.look_in_l1(&key, required) {
-                        return Ok(read);
+                    if let Ok(held) = self.look_in_l1(&key, required) {
+                        return Ok(held.read);
                     }
                     let passenger = leader.passenger();
-                    let trip = Trip {
-                        cache: Arc::clone(self),
-                        policy: Arc::clone(policy),
-                        key,
-                        tags,
-                        required,
-                        generation,
-                        status: Status::new(l1),
-                    };
+                    let trip = self.trip(policy, (key, tags), required, generation, l1);
                     self.main.spawn(in_this_request(trip.fly(leader, interest, load)));
                     let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;
                     return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
                 }
             };
-            if let Some(landing) = landed(flight).await {
-                // What began before this reader came may be older than what he must see.
-                let serves = |entry: &Entry| {
-                    let current = entry.stamp.as_ref().is_some_and(|stamp| self.trust.is_current(stamp));
-                    attempt > 0 || (required == Required::Nothing && current)
-                };
-                match landing {
-                    // Judged by what was heard here, which may not be all that this reader must see.
-                    Ok((_, status)) if required != Required::Nothing && status.is_fail_safe() => {}
-                    Ok((entry, _)) if serves(&entry) => {
-                        let value = entry.value().ok_or(LoadError::Panicked)?;
-                        return Ok(Read { value, status: Status::collapsed(l1) });
-                    }
-                    Err(err) if attempt > 0 || required == Required::Nothing => return Err(err),
-                    _ => {}
-                }
+            let landing = landed(flight).await;
+            if let Some(landing) = landing.and_then(|it| self.for_who_joined(it, required, attempt)) {
+                let (entry, _) = landing?;
+                let value = entry.value().ok_or(LoadError::Panicked)?;
+                return Ok(Read { value, status: Status::collapsed(l1) });
             }
         }
         Err(LoadError::Panicked)
+    }
+
+    /// What a load is worth to a reader who has joined it: nothing, if it may be older than what he must see. One that he
+    /// joins at his second attempt began after he came.
+    pub(super) fn for_who_joined(
+        &self,
+        landing: Landing,
+        required: Required,
+        attempt: usize,
+    ) -> Option<Landing> {
+        let serves = match &landing {
+            // Judged by what was heard here, which may not be all that this reader must see.
+            Ok((_, status)) if required != Required::Nothing && status.is_fail_safe() => false,
+            _ if attempt > 0 => true,
+            Ok((entry, _)) => {
+                let current = entry.stamp.as_ref().is_some_and(|stamp| self.trust.is_current(stamp));
+                required == Required::Nothing && current
+            }
+            Err(_) => required == Required::Nothing,
+        };
+        serves.then_some(landing)
+    }
+
+    /// A load that is about to begin, for whoever found this in L1.
+    pub(super) fn trip(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        (key, tags): (Key, Vec<Tag>),
+        required: Required,
+        generation: Arc<Generation>,
+        l1: TierStatus,
+    ) -> Trip {
+        let (cache, policy, status) = (Arc::clone(self), Arc::clone(policy), Status::new(l1));
+        Trip { cache, policy, key, tags, required, generation, status }
     }
 }
 

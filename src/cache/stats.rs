@@ -78,37 +78,22 @@ impl BusLag {
         Self { seconds, under_way: Mutex::new(VecDeque::new()) }
     }
 
-    /// The message of this sequence was sent then, and may have come back already.
-    pub(super) fn sent(&self, sequence: u64, at: Instant) {
+    /// The message of this sequence was sent then, or came back then, perhaps before Redis has confirmed it: whichever is
+    /// told second completes the measurement.
+    pub(super) fn note(&self, sequence: u64, at: Instant) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(heard) = take(&mut under_way, sequence) {
-            self.seconds.observe(heard.saturating_duration_since(at).as_secs_f64());
-        } else {
-            under_way.push_back((sequence, at));
-            if under_way.len() > UNDER_WAY {
-                under_way.pop_front();
+        if let Some(index) = under_way.iter().position(|(known, _)| *known == sequence) {
+            if let Some((_, other)) = under_way.remove(index) {
+                let lag = at.saturating_duration_since(other).max(other.saturating_duration_since(at));
+                self.seconds.observe(lag.as_secs_f64());
             }
+            return;
+        }
+        under_way.push_back((sequence, at));
+        if under_way.len() > UNDER_WAY {
+            under_way.pop_front();
         }
     }
-
-    /// The message has come back, perhaps before Redis has confirmed it.
-    pub(super) fn heard(&self, sequence: u64) {
-        let now = Instant::now();
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sent) = take(&mut under_way, sequence) {
-            self.seconds.observe(now.saturating_duration_since(sent).as_secs_f64());
-        } else {
-            under_way.push_back((sequence, now));
-            if under_way.len() > UNDER_WAY {
-                under_way.pop_front();
-            }
-        }
-    }
-}
-
-fn take(under_way: &mut VecDeque<(u64, Instant)>, sequence: u64) -> Option<Instant> {
-    let index = under_way.iter().position(|(known, _)| *known == sequence)?;
-    under_way.remove(index).map(|(_, at)| at)
 }
 
 #[derive(Clone)]

@@ -73,18 +73,12 @@ impl Trust {
         self.present.load_full()
     }
 
-    /// Begins a generation without a lease.
-    ///
-    /// # Errors
-    /// When something of this process is unannounced, if the generation is shared: that has to be done first, and the
-    /// sequence asked for again, since what L2 holds may be older.
-    #[expect(clippy::result_unit_err, reason = "there is one reason")]
-    pub fn begin(&self, beginning: Beginning) -> Result<Arc<Generation>, ()> {
+    /// Begins a generation without a lease. `None`: it is shared, and something of this process is unannounced. That has
+    /// to be done first, and the sequence asked for again, since what L2 holds may be older.
+    pub fn begin(&self, beginning: Beginning) -> Option<Arc<Generation>> {
         let unannounced = self.transition();
-        if matches!(beginning.source, Source::Shared(_)) && !unannounced.is_empty() {
-            return Err(());
-        }
-        Ok(self.replace(beginning))
+        let may_begin = unannounced.is_empty() || !matches!(beginning.source, Source::Shared(_));
+        may_begin.then(|| self.replace(beginning))
     }
 
     /// Takes what is to be announced. Whoever cannot do it [puts it back](Self::put_back_unannounced).

@@ -162,7 +162,7 @@ async fn announce(
         let sent = Instant::now();
         link.bump(tags, |at, part| {
             generation.hear_own(at, part);
-            stats.bus_lag.sent(at, sent);
+            stats.bus_lag.note(at, sent);
         })
         .await
     }

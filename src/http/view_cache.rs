@@ -91,7 +91,7 @@ impl ViewCache {
         let key = Key::hashed("view", self.name, hash_of(request, self.parameters, caller_id), self.schema);
         let question = Question { key, token: caller.token.as_ref() };
         let tags = self.tags;
-        let read = app.queries.read(self.kind, question, tags, |db| async move {
+        let read = app.queries.read(app.queries.policy(self.kind), question, tags, |db| async move {
             let mut learned = Vec::new();
             let value = db.read(async |reader| load(reader, &mut learned).await).await?;
             Ok(Loaded { value, tags: learned })

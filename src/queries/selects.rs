@@ -165,19 +165,18 @@ where
         }))
     };
     let hash = hash_of(&query, std::any::type_name::<T>());
-    let (cache, db) = (Arc::clone(&queries.cache), queries.db.clone());
+    let queries = queries.clone();
     async move {
         let hash = hash.map_err(|err| LoadError::Failed(Arc::new(err)))?;
         let question = Question { key: Key::hashed("query", what, hash, schema), token: token.as_ref() };
-        let load = move || async move {
-            let value = load(db, query).await.map_err(super::load_error)?;
-            Ok(Loaded { value: value.map(Json), tags: Vec::new() })
-        };
-        cache.read(&policy, question, || tags, load).await
+        let load =
+            move |db| async move { Ok(Loaded { value: load(db, query).await?.map(Json), tags: Vec::new() }) };
+        queries.read(&policy, question, tags, load).await
     }
 }
 
-/// SHA-256 over the result's type, the SQL and the binds, each with its length before it, so that no two lists of them read the same.
+/// SHA-256 over the result's type, the SQL and the binds, each with its length before it, so that no two lists of them
+/// read the same.
 ///
 /// # Errors
 /// When a bind cannot be serialised.

@@ -9,6 +9,7 @@ use super::{Link, LinkError, VERSION_LIFE, milliseconds};
 use crate::cache::{
     envelope::Envelope,
     key::{Key, Tag},
+    policy::Policy,
 };
 
 /// How long others leave a load to the instance that has begun it.
@@ -43,6 +44,12 @@ pub(in crate::cache) struct Wanted<'a> {
     pub(in crate::cache) fail_safe: Duration,
     /// What may be left of an entry's life for it to be renewed; zero: never.
     pub(in crate::cache) refresh_below: Duration,
+}
+
+impl<'a> Wanted<'a> {
+    pub(in crate::cache) fn new(key: &'a Key, tags: &'a [Tag], policy: &Policy) -> Self {
+        Self { key, tags, fail_safe: policy.options.fail_safe, refresh_below: policy.refresh_below() }
+    }
 }
 
 /// What to store in L2.
