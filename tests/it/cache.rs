@@ -115,6 +115,11 @@ impl Node {
         Self::start_with(place, OPTIONS, true, true).await
     }
 
+    /// Two on one Redis, with L2 and perhaps L1.
+    async fn start_two(place: &Place, options: PolicyOptions, l1: bool) -> [Self; 2] {
+        [Self::start_with(place, options, l1, true).await, Self::start_with(place, options, l1, true).await]
+    }
+
     async fn start_with(place: &Place, options: PolicyOptions, l1: bool, l2: bool) -> Self {
         Self::start_as(place, Setup { options, l1, l2, ..Setup::default() }).await
     }

@@ -203,7 +203,10 @@ async fn an_error_or_a_panic_reaches_all_who_wait_and_is_not_cached() {
     let failed = node.cache.read_many::<Json<u64>, _, _>(&node.policy, &items[0], None, few).await;
     assert!(matches!(failed, Err(LoadError::Panicked)));
     assert_eq!(values(&read_many(&node, &table, &[2, 4, 6]).await), [Some(0); 3]);
-    assert_eq!(table.calls(), [[2, 4, 6]]);
+    // Flights that end in a panic end one after the other, so that it may have met the second.
+    let mut loaded = table.calls().concat();
+    loaded.sort_unstable();
+    assert_eq!(loaded, [2, 4, 6]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,10 +47,7 @@ async fn until_renewal(node: &Node, row: &Arc<Row>, gate: &Arc<Gate>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn near_its_end_an_entry_is_loaded_once_by_all_instances_while_every_reader_is_served_from_memory() {
     let place = Place::shared();
-    let (a, b) = (
-        Node::start_with(&place, AHEAD, true, true).await,
-        Node::start_with(&place, AHEAD, true, true).await,
-    );
+    let [a, b] = Node::start_two(&place, AHEAD, true).await;
     let row = Arc::new(Row::default());
     a.read(&row).await;
     b.read(&row).await;
@@ -72,10 +69,7 @@ async fn near_its_end_an_entry_is_loaded_once_by_all_instances_while_every_reade
 #[tokio::test(flavor = "multi_thread")]
 async fn without_l1_the_entry_of_l2_is_renewed_once_by_all_instances() {
     let place = Place::shared();
-    let (a, b) = (
-        Node::start_with(&place, AHEAD, false, true).await,
-        Node::start_with(&place, AHEAD, false, true).await,
-    );
+    let [a, b] = Node::start_two(&place, AHEAD, false).await;
     let row = Arc::new(Row::default());
     a.read(&row).await;
     row.value.store(1, Ordering::SeqCst);
@@ -109,10 +103,7 @@ async fn an_invalidation_during_the_renewal_is_not_undone_by_it() {
         [(true, known_tag()), (true, learned_tag()), (false, known_tag()), (false, learned_tag())]
     {
         let place = Place::shared();
-        let (a, b) = (
-            Node::start_with(&place, AHEAD, l1, true).await,
-            Node::start_with(&place, AHEAD, l1, true).await,
-        );
+        let [a, b] = Node::start_two(&place, AHEAD, l1).await;
         let (row, gate) = (Arc::new(Row::default()), Arc::new(Gate::default()));
         a.read(&row).await;
         until_renewal(&a, &row, &gate).await;

@@ -51,10 +51,7 @@ fn is_fail_safe((_, l1, l2): (u64, TierStatus, TierStatus)) -> bool {
 async fn when_a_load_takes_long_something_older_is_served_and_the_load_fills_both_tiers_as_of_its_beginning()
 {
     let place = Place::shared();
-    let (a, b) = (
-        Node::start_with(&place, IMPATIENT, true, true).await,
-        Node::start_with(&place, IMPATIENT, true, true).await,
-    );
+    let [a, b] = Node::start_two(&place, IMPATIENT, true).await;
     let (row, gate) = (Arc::new(Row::default()), Arc::new(Gate::default()));
     expired(&a, &row).await;
     row.value.store(1, Ordering::SeqCst);
@@ -92,10 +89,7 @@ async fn when_a_load_takes_long_something_older_is_served_and_the_load_fills_bot
 async fn an_invalidation_while_something_older_is_served_ends_that_and_the_slow_load_too() {
     for tag in [known_tag(), learned_tag()] {
         let place = Place::shared();
-        let (a, b) = (
-            Node::start_with(&place, IMPATIENT, true, true).await,
-            Node::start_with(&place, IMPATIENT, true, true).await,
-        );
+        let [a, b] = Node::start_two(&place, IMPATIENT, true).await;
         let (row, gate) = (Arc::new(Row::default()), Arc::new(Gate::default()));
         expired(&a, &row).await;
         let older = a.read_gated(&row, None, Some(Arc::clone(&gate))).await.unwrap();
@@ -118,10 +112,7 @@ async fn an_invalidation_while_something_older_is_served_ends_that_and_the_slow_
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_served_for_want_of_newer_is_never_written_back() {
     let place = Place::shared();
-    let (a, b) = (
-        Node::start_with(&place, IMPATIENT, true, true).await,
-        Node::start_with(&place, IMPATIENT, true, true).await,
-    );
+    let [a, b] = Node::start_two(&place, IMPATIENT, true).await;
     let (row, gate) = (Arc::new(Row::default()), Arc::new(Gate::default()));
     expired(&a, &row).await;
     let older = a.read_gated(&row, None, Some(Arc::clone(&gate))).await.unwrap();

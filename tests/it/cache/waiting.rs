@@ -107,10 +107,7 @@ async fn between_the_end_of_a_load_and_its_entry_nobody_begins_another() {
 async fn no_end_of_a_load_on_another_node_is_missed() {
     const KEYS: usize = 300;
     let place = Place::shared();
-    let (a, b) = (
-        Node::start_with(&place, OPTIONS, false, true).await,
-        Node::start_with(&place, OPTIONS, false, true).await,
-    );
+    let [a, b] = Node::start_two(&place, OPTIONS, false).await;
     let loads = Arc::new(AtomicUsize::new(0));
     for number in 0..KEYS {
         let reads = [&a, &b, &a, &b].map(|node| {

@@ -6,7 +6,7 @@ use super::{
     postgres::PrivatePostgres,
     proxy::{Proxy, Target},
 };
-use crate::support::{Client, Instance, redis::PrivateRedis};
+use crate::support::{Client, Instance, instance::usual_settings, redis::PrivateRedis};
 
 pub const INSTANCES: usize = 3;
 /// The first letter of an instance's name is its place. One that takes the place of another has another name: it has
@@ -117,18 +117,11 @@ impl Member {
             ("DATABASE_URL", database),
             ("REDIS_URL", format!("redis://{}/", to_redis.address)),
             ("INSTANCE_ID", name.to_owned()),
-            ("CACHE_STATUS", "all".to_owned()),
             ("RUST_LOG", "info,lockstep::access=off,lockstep::cache::bus=debug".to_owned()),
-            ("AUTH_SECRET", "a secret that is long enough for tests".to_owned()),
-            ("RATE_LIMIT_IP", "off".to_owned()),
-            ("RATE_LIMIT_BURST", "off".to_owned()),
-            ("RATE_LIMIT_SUSTAINED", "off".to_owned()),
-            ("RATE_LIMIT_MESSAGE", "off".to_owned()),
-            ("RATE_LIMIT_LOGIN", "off".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value));
         let odd = odd.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings: Vec<_> = settings.into_iter().chain(odd).collect();
+        let settings: Vec<_> = settings.into_iter().chain(usual_settings()).chain(odd).collect();
         let instance = Instance::start(&settings).await;
         Self { instance, to_redis, to_postgres, settings, predecessors: 0 }
     }

@@ -302,6 +302,10 @@ impl Generator {
             let members = body.as_object_mut().unwrap();
             members.remove(if rng.random() { "email" } else { "user_id" });
         }
+        // Hardly any text is the name of a tag.
+        if operation.id == "invalidate_cache" && rng.random_bool(0.5) {
+            body["tags"] = json!([format!("workspace:{}", self.world.places["workspace"])]);
+        }
         self.rng = rng;
         Some(body)
     }

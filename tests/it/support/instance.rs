@@ -91,6 +91,21 @@ impl Drop for Instance {
     }
 }
 
+/// Tells everybody how the caches fare, and limits nobody.
+pub fn usual_settings() -> impl Iterator<Item = (String, String)> {
+    [
+        ("CACHE_STATUS", "all"),
+        ("AUTH_SECRET", "a secret that is long enough for tests"),
+        ("RATE_LIMIT_IP", "off"),
+        ("RATE_LIMIT_BURST", "off"),
+        ("RATE_LIMIT_SUSTAINED", "off"),
+        ("RATE_LIMIT_MESSAGE", "off"),
+        ("RATE_LIMIT_LOGIN", "off"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
 /// Several instances on one database and one Redis.
 pub struct Cluster {
     /// The instances.
@@ -117,16 +132,10 @@ impl Cluster {
             // Debug builds on busy machines: what is tested is not how fast Redis answers.
             ("REDIS_TIMEOUT", "2s".to_owned()),
             ("CACHE_NAMESPACE", unique_name("test")),
-            ("CACHE_STATUS", "all".to_owned()),
-            ("AUTH_SECRET", "a secret that is long enough for tests".to_owned()),
-            ("RATE_LIMIT_IP", "off".to_owned()),
-            ("RATE_LIMIT_BURST", "off".to_owned()),
-            ("RATE_LIMIT_SUSTAINED", "off".to_owned()),
-            ("RATE_LIMIT_MESSAGE", "off".to_owned()),
-            ("RATE_LIMIT_LOGIN", "off".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        common.extend(usual_settings());
         for (name, value) in settings {
             common.retain(|(known, _)| known != name);
             common.push(((*name).to_owned(), (*value).to_owned()));
