@@ -38,9 +38,9 @@ struct Seat {
 }
 
 /// A flight that has to load.
-struct Pending<'a> {
+struct Pending {
     seat: Seat,
-    plan: Plan<'a>,
+    plan: Plan,
 }
 
 impl Cache {
@@ -137,18 +137,18 @@ where
 }
 
 /// Lands what L2 has, in one round trip, and returns the rest.
-async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) -> Vec<Pending<'_>> {
+async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) -> Vec<Pending> {
     let as_of = generation.applied();
-    let link = seats.iter_mut().map(|seat| seat.trip.l2_of(generation)).last().flatten();
+    let link = seats.iter_mut().map(|seat| seat.trip.l2()).last().flatten();
     let wanted: Vec<_> = seats.iter().map(|seat| seat.trip.wanted()).collect();
-    let answers = match link {
+    let answers = match &link {
         Some(link) => link.read_many(&wanted).await.inspect_err(|err| {
             log::warn!("error.chain":% = crate::telemetry::Chain(err); "L2 read failed; loading from PostgreSQL");
         }),
         None => Ok(Vec::new()),
     };
+    let unavailable = link.is_some();
     let (Some(link), Ok(answers)) = (link, answers) else {
-        let unavailable = link.is_some();
         let without_l2 = seats.into_iter().map(|mut seat| {
             if unavailable {
                 seat.trip.status.l2 = TierStatus::Unavailable;
@@ -160,7 +160,7 @@ async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) ->
     };
     let mut pending = Vec::new();
     for (mut seat, answer) in seats.into_iter().zip(answers) {
-        match seat.trip.interpret::<T>(generation, link, &seat.interest, answer) {
+        match seat.trip.interpret::<T>(&link, &seat.interest, answer) {
             AfterL2::Found(entry, _) => seat.leader.land(Ok((seat.trip.keep(entry), seat.trip.status))),
             AfterL2::Load(plan) => pending.push(Pending { seat, plan }),
             // No lock was asked for.
@@ -171,21 +171,21 @@ async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) ->
 }
 
 /// Stores what was loaded in both tiers, and tells those who wait.
-async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending<'_>>, loaded: Vec<Loaded<T>>) {
-    let link = pending.first().and_then(|pending| pending.plan.link);
+async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending>, loaded: Vec<Loaded<T>>) {
+    let link = pending.first().and_then(|pending| pending.plan.link.clone());
     let mut envelopes = Vec::new();
     let mut filled = Vec::new();
     for (Pending { seat, plan }, loaded) in pending.into_iter().zip(loaded) {
         let loaded = loaded.with_distinct_tags();
         let life = seat.trip.policy.l2_life(loaded.value.is_none());
-        let envelope = link.and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
+        let envelope = link.as_ref().and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
         if link.is_some() && envelope.is_none() {
             seat.trip.policy.stats.oversized.inc();
         }
         envelopes.push(envelope.map(|envelope| (envelope.write(), envelope)));
         filled.push((seat, plan, loaded, life));
     }
-    if let Some(link) = link {
+    if let Some(link) = &link {
         let fillings: Vec<_> = filled
             .iter()
             .zip(&envelopes)
@@ -214,7 +214,7 @@ async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending<'_>>, loa
 }
 
 /// Tells those who wait that nothing could be loaded, or gives them what is there instead.
-fn land_all(pending: Vec<Pending<'_>>, err: &LoadError) {
+fn land_all(pending: Vec<Pending>, err: &LoadError) {
     // First of all: whoever is told of one may try again at once, and must not meet the others.
     pending.iter().for_each(|pending| pending.seat.leader.leave());
     for Pending { seat: Seat { mut trip, leader, .. }, plan } in pending {

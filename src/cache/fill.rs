@@ -11,7 +11,7 @@ use super::{
     Loaded,
     entry::{Entry, EntryTimes, Stored},
     envelope::Envelope,
-    generation::{Generation, Interest, Source, Stamp},
+    generation::{Interest, Source, Stamp},
     key::Tag,
     l1::L1,
     l2::{Filling, Link},
@@ -25,7 +25,6 @@ impl Trip {
     /// An entry of L2, as of the sequence at which Redis has just vouched for it, whatever the time of its load.
     pub(super) fn decode<T: Stored>(
         &self,
-        generation: &Generation,
         interest: Interest,
         sequence: u64,
         ttl: Duration,
@@ -41,21 +40,20 @@ impl Trip {
             None => None,
         };
         let learned: Vec<_> = envelope.tags.into_iter().filter(|tag| !self.tags.contains(tag)).collect();
-        let stamp = generation.stamp(interest, &learned, sequence);
+        let stamp = self.generation.stamp(interest, &learned, sequence);
         Some(self.entry(value, stamp, ttl))
     }
 
     /// An entry of L2 whose time is up, to serve for a moment.
     pub(super) fn decode_expired<T: Stored>(
         &self,
-        generation: &Generation,
         interest: Interest,
         sequence: u64,
         kept: Duration,
         envelope: &Bytes,
     ) -> Option<Entry> {
         let now = Instant::now();
-        let mut entry = self.decode::<T>(generation, interest, sequence, Duration::ZERO, envelope)?;
+        let mut entry = self.decode::<T>(interest, sequence, Duration::ZERO, envelope)?;
         entry.usable_until = now + kept;
         entry.expires_at = now.checked_sub(self.policy.options.fail_safe.saturating_sub(kept))?;
         Some(entry.prolonged(now + RETRY))

@@ -7,12 +7,18 @@
 //! after the reader came, so that whatever it brings is new enough, and a storm of invalidations causes no more loads
 //! than one after the other.
 //!
-//! A flight is a task of its own: a reader that goes away stops nothing, and one that panics ends its flight, which
-//! wakes those who wait.
+//! A flight does not depend on anybody: a reader that goes away stops nothing (see [`InPlace`]), and a load that panics
+//! ends its flight, which wakes those who wait.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     LoadError,
@@ -22,7 +28,7 @@ use super::{
     status::Status,
     trust::LEASE,
 };
-use crate::sharded::Sharded;
+use crate::{sharded::Sharded, telemetry::in_this_request};
 
 /// What a load brought.
 pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
@@ -107,6 +113,39 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// What a reader does for all who wait, in his own task, so that no other thread has to be woken for it. If he goes away
+/// before its end, it goes on on the main runtime.
+pub(super) struct InPlace<F: Future<Output = ()> + Send + 'static> {
+    work: Option<Pin<Box<F>>>,
+    main: Handle,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> InPlace<F> {
+    pub(super) fn new(work: F, main: &Handle) -> Self {
+        Self { work: Some(Box::pin(work)), main: main.clone() }
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Future for InPlace<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(work) = &mut self.work {
+            ready!(work.as_mut().poll(context));
+            self.work = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Drop for InPlace<F> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.main.spawn(in_this_request(work));
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     status::{Status, TierStatus},
     trust::Verdict,
 };
+use crate::telemetry::in_this_request;
 
 /// How long something else is served before it is tried to load again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -47,26 +48,28 @@ pub(super) struct Trip {
 }
 
 /// What is known before a load begins.
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     pub(super) interest: Interest,
     /// The sequence as of which the load begins.
     pub(super) as_of: u64,
     /// Where L2 is filled, if it can be.
-    pub(super) link: Option<&'a Link>,
+    pub(super) link: Option<Arc<Link>>,
     /// What could serve instead, though its time is up.
     pub(super) instead: Option<Arc<Entry>>,
 }
 
 /// What L2 left to do.
-pub(super) enum AfterL2<'a> {
+pub(super) enum AfterL2 {
     /// It had the value, which is perhaps to be renewed.
-    Found(Entry, Option<Plan<'a>>),
-    Load(Plan<'a>),
+    Found(Entry, Option<Plan>),
+    Load(Plan),
     /// Another instance loads it.
     Wait,
 }
 
 impl Trip {
+    /// L2, and if that has nothing, a load behind whoever waits, on the main runtime: a busy Actix worker does not hold it
+    /// up.
     pub(super) async fn fly<T, F, L>(mut self, leader: Leader, interest: Interest, load: F)
     where
         T: Stored,
@@ -75,21 +78,30 @@ impl Trip {
     {
         // Unique, so that of two loads of one key neither takes the other's lock for its own.
         let owner = Uuid::new_v4().simple().to_string();
-        let generation = Arc::clone(&self.generation);
-        match self.look_in_l2::<T>(&generation, interest, &owner).await {
+        match self.look_in_l2::<T>(interest, &owner).await {
             Ok((entry, renewal)) => {
                 leader.land(Ok((self.keep(entry), self.status)));
                 if let Some(plan) = renewal {
                     self.policy.stats.refreshed_l2.inc();
-                    self.load_and_fill(plan, &owner, load(), None).await;
+                    self.begin_load(plan, owner, load, None);
                 }
             }
-            Err(plan) => self.load_and_fill(plan, &owner, load(), Some(leader)).await,
+            Err(plan) => self.begin_load(plan, owner, load, Some(leader)),
         }
     }
 
+    fn begin_load<T, F, L>(self, plan: Plan, owner: String, load: F, waiting: Option<Leader>)
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
+        let main = self.cache.main.clone();
+        main.spawn(in_this_request(async move { self.load_and_fill(plan, &owner, load(), waiting).await }));
+    }
+
     /// Loads, fills both tiers, and tells those who wait, if there are any.
-    async fn load_and_fill<T, L>(mut self, plan: Plan<'_>, owner: &str, load: L, mut waiting: Option<Leader>)
+    async fn load_and_fill<T, L>(mut self, plan: Plan, owner: &str, load: L, mut waiting: Option<Leader>)
     where
         T: Stored,
         L: Future<Output = Result<Loaded<T>, BoxError>>,
@@ -117,7 +129,7 @@ impl Trip {
             Ok(loaded) => {
                 let loaded = loaded.with_distinct_tags();
                 let l2_life = policy.l2_life(loaded.value.is_none());
-                if let Some(link) = link {
+                if let Some(link) = &link {
                     self.fill_l2(link, &loaded, as_of, l2_life, owner).await;
                 }
                 let stamp = self.generation.stamp(interest, &loaded.tags, as_of);
@@ -137,15 +149,14 @@ impl Trip {
     }
 
     /// An entry of L2, which is perhaps to be renewed, or what is to be loaded.
-    async fn look_in_l2<'g, T: Stored>(
+    async fn look_in_l2<T: Stored>(
         &mut self,
-        generation: &'g Generation,
         interest: Interest,
         owner: &str,
-    ) -> Result<(Entry, Option<Plan<'g>>), Plan<'g>> {
+    ) -> Result<(Entry, Option<Plan>), Plan> {
         // Every invalidation up to here was applied before the interest was taken or is remembered by it.
-        let as_of = generation.applied();
-        let Some(link) = self.l2_of(generation) else {
+        let as_of = self.generation.applied();
+        let Some(link) = self.l2() else {
             return Err(Plan { interest, as_of, link: None, instead: None });
         };
         let mut asks_for_lock = (self.required != Required::Load).then_some(owner);
@@ -162,7 +173,7 @@ impl Trip {
                     return Err(Plan { interest, as_of, link: None, instead: None });
                 }
             };
-            match self.interpret::<T>(generation, link, &interest, answer) {
+            match self.interpret::<T>(&link, &interest, answer) {
                 AfterL2::Wait if Instant::now() >= patience_ends => {
                     // Once more, for what there is instead.
                     asks_for_lock = None;
@@ -178,10 +189,10 @@ impl Trip {
     }
 
     /// The link to L2, if that can be used.
-    pub(super) fn l2_of<'g>(&mut self, generation: &'g Generation) -> Option<&'g Link> {
-        match &generation.source {
+    pub(super) fn l2(&mut self) -> Option<Arc<Link>> {
+        match &self.generation.source {
             _ if !self.cache.uses_l2 => None,
-            Source::Shared(link) => Some(link),
+            Source::Shared(link) => Some(Arc::clone(link)),
             Source::Local => None,
             Source::Journal | Source::Untrusted => {
                 self.status.l2 = TierStatus::Unavailable;
@@ -195,17 +206,16 @@ impl Trip {
     }
 
     /// What an answer of L2 means for this load.
-    pub(super) fn interpret<'g, T: Stored>(
+    pub(super) fn interpret<T: Stored>(
         &mut self,
-        generation: &Generation,
-        link: &'g Link,
+        link: &Arc<Link>,
         interest: &Interest,
         answer: L2Read,
-    ) -> AfterL2<'g> {
+    ) -> AfterL2 {
         let plan = |as_of, instead: Option<Entry>| Plan {
             interest: interest.clone(),
             as_of,
-            link: Some(link),
+            link: Some(Arc::clone(link)),
             instead: instead.map(Arc::new),
         };
         match answer {
@@ -215,7 +225,7 @@ impl Trip {
             }
             L2Read::Hit { sequence, ttl, envelope, lock } => {
                 self.status.l2 = TierStatus::Hit(ttl);
-                match self.decode::<T>(generation, interest.clone(), sequence, ttl, &envelope) {
+                match self.decode::<T>(interest.clone(), sequence, ttl, &envelope) {
                     Some(entry) => {
                         let renewal = (lock == Lock::Acquired).then(|| plan(sequence, None));
                         AfterL2::Found(entry, renewal)
@@ -235,7 +245,7 @@ impl Trip {
                 self.missed(&left);
                 let instead = match left {
                     Left::Expired { envelope, kept } if self.required != Required::Load => {
-                        self.decode_expired::<T>(generation, interest.clone(), sequence, kept, &envelope)
+                        self.decode_expired::<T>(interest.clone(), sequence, kept, &envelope)
                     }
                     _ => None,
                 };

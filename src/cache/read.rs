@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Cache, LoadError,
     entry::{Entry, Stored},
-    flight::{Boarding, Landing, landed},
+    flight::{Boarding, InPlace, Landing, landed},
     generation::{Generation, Required},
     key::{Key, Tag},
     load::{BoxError, Trip, timed},
@@ -188,7 +188,7 @@ impl Cache {
                     }
                     let passenger = leader.passenger();
                     let trip = self.trip(policy, (key, tags), required, generation, l1);
-                    self.main.spawn(in_this_request(trip.fly(leader, interest, load)));
+                    InPlace::new(trip.fly(leader, interest, load), &self.main).await;
                     let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;
                     return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
                 }

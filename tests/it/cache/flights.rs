@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, poll_immediate};
 use lockstep::cache::{Json, LoadError, Loaded, Question};
 
-use super::{Gate, Node, Place, Row, key, known_tag};
+use super::{Gate, Node, Place, Row, is_hit, key, known_tag};
+use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_readers_of_a_cold_key_on_two_nodes_cause_one_load() {
@@ -43,6 +44,21 @@ async fn a_reader_that_goes_away_does_not_stop_the_load_that_others_wait_for() {
     gate.open.notify_one();
     let waiter = tokio::time::timeout(Duration::from_secs(3), node.read_value(&row)).await;
     assert_eq!(waiter, Ok(0));
+    assert_eq!(row.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_has_begun_comes_to_its_end_though_he_goes_away_at_once() {
+    let node = Node::start(&Place::shared()).await;
+    let row = Arc::new(Row::default());
+    // Redis is asked, and has not answered.
+    assert!(poll_immediate(node.read(&row)).await.is_none());
+    eventually("it is loaded and kept", Duration::from_secs(3), async || {
+        node.cache.explain(&key().to_string()).await.unwrap().l1.map(drop)
+    })
+    .await;
+    let (value, l1, _) = node.read(&row).await;
+    assert!(value == 0 && is_hit(l1));
     assert_eq!(row.loads.load(Ordering::SeqCst), 1);
 }
 
