@@ -20,8 +20,6 @@ use crate::{
 pub struct Actor {
     /// The user.
     pub user_id: UserId,
-    /// May use the operations API.
-    pub is_staff: bool,
 }
 
 /// What somebody has shown to be let in, and for how long it is good.

@@ -4,6 +4,7 @@ pub mod body;
 pub mod caller;
 pub mod client_address;
 pub mod cursor;
+pub mod gate;
 pub mod if_match;
 pub mod middleware;
 pub mod params;

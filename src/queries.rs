@@ -80,6 +80,11 @@ impl Queries {
         Self { cache: Arc::clone(cache), db: db.clone(), policies }
     }
 
+    /// What this process has at hand of a query, at once. `None`: it has to be [got](Self::get).
+    pub fn recall<Q: CachedQuery>(&self, query: &Q, token: Option<&Token>) -> Option<Read<Q::Value>> {
+        self.cache.recall(self.policy(Q::KIND), Question { key: query.key(), token })
+    }
+
     /// Runs a query through the cache. With a token, the answer is no older than the token's write.
     ///
     /// # Errors

@@ -125,6 +125,13 @@ impl Limits {
         }
     }
 
+    /// Whether it is known here that a user has asked too much, free of charge.
+    #[must_use]
+    pub fn refuses(&self, user: UserId, charge: Charge) -> bool {
+        let plan = if charge == Charge::Message { MESSAGE } else { REQUEST };
+        charge != Charge::Free && self.users.refuses(user.as_uuid().as_u128(), plan)
+    }
+
     /// Where a user stands, free of charge.
     pub async fn look(&self, user: UserId) -> Verdict {
         self.users.look(user.as_uuid().as_u128(), MESSAGE).await

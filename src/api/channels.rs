@@ -28,11 +28,11 @@ pub(super) async fn list_channels(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, user, token) = (path.into_inner(), caller.actor.user_id, caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let allowed = membership(&app.queries, &caller.actor, workspace, token);
     let after = page.position(&app.cursors, ChannelsOfReader::scope(workspace))?;
     let cursors = app.cursors.clone();
     let query = ChannelsOfReader { workspace, user, after, limit: page.limit()?, cursors };
-    reply::cached(&app, &request, &caller, query).await
+    reply::cached_if(allowed, &app, &request, &caller, query).await
 }
 
 pub(super) async fn create_channel(
@@ -51,8 +51,8 @@ pub(super) async fn get_channel(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel), token) = (path.into_inner(), caller.token.as_ref());
-    readership(&app.queries, &caller.actor, workspace, channel, token).await?;
-    reply::cached(&app, &request, &caller, ChannelById(channel)).await
+    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    reply::cached_if(allowed, &app, &request, &caller, ChannelById(channel)).await
 }
 
 pub(super) async fn change_channel(
@@ -80,10 +80,10 @@ pub(super) async fn list_channel_members(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel), token) = (path.into_inner(), caller.token.as_ref());
-    readership(&app.queries, &caller.actor, workspace, channel, token).await?;
+    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
     let after = page.position(&app.cursors, MembersOfChannel::scope(channel))?;
     let query = MembersOfChannel { channel, after, limit: page.limit()?, cursors: app.cursors.clone() };
-    reply::cached(&app, &request, &caller, query).await
+    reply::cached_if(allowed, &app, &request, &caller, query).await
 }
 
 pub(super) async fn get_channel_member(
@@ -93,8 +93,8 @@ pub(super) async fn get_channel_member(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel, user), token) = (path.into_inner(), caller.token.as_ref());
-    readership(&app.queries, &caller.actor, workspace, channel, token).await?;
-    reply::cached(&app, &request, &caller, ChannelMemberByUser { channel, user }).await
+    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    reply::cached_if(allowed, &app, &request, &caller, ChannelMemberByUser { channel, user }).await
 }
 
 pub(super) async fn add_channel_member(

@@ -35,10 +35,10 @@ pub(super) async fn list_documents(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let allowed = membership(&app.queries, &caller.actor, workspace, token);
     let after = page.position(&app.cursors, DocumentsOfWorkspace::scope(workspace))?;
     let query = DocumentsOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
-    reply::cached(&app, &request, &caller, query).await
+    reply::cached_if(allowed, &app, &request, &caller, query).await
 }
 
 pub(super) async fn create_document(
@@ -57,8 +57,8 @@ pub(super) async fn get_document(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
-    reply::cached(&app, &request, &caller, DocumentById { workspace, document }).await
+    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    reply::cached_if(allowed, &app, &request, &caller, DocumentById { workspace, document }).await
 }
 
 pub(super) async fn change_document(
@@ -88,11 +88,11 @@ pub(super) async fn list_document_versions(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let allowed = membership(&app.queries, &caller.actor, workspace, token);
     let before = page.position(&app.cursors, VersionsOfDocument::scope(document))?;
     let cursors = app.cursors.clone();
     let query = VersionsOfDocument { workspace, document, before, limit: page.limit()?, cursors };
-    reply::cached(&app, &request, &caller, query).await
+    reply::cached_if(allowed, &app, &request, &caller, query).await
 }
 
 pub(super) async fn get_document_version(

@@ -28,10 +28,10 @@ pub(super) async fn list_members(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
+    let allowed = membership(&app.queries, &caller.actor, workspace, token);
     let after = page.position(&app.cursors, MembersOfWorkspace::scope(workspace))?;
     let query = MembersOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
-    reply::cached(&app, &request, &caller, query).await
+    reply::cached_if(allowed, &app, &request, &caller, query).await
 }
 
 pub(super) async fn add_member(
@@ -50,8 +50,8 @@ pub(super) async fn get_member(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, user), token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
-    reply::cached(&app, &request, &caller, MemberByUser { workspace, user }).await
+    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    reply::cached_if(allowed, &app, &request, &caller, MemberByUser { workspace, user }).await
 }
 
 pub(super) async fn change_member(

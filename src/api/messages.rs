@@ -58,11 +58,11 @@ pub(super) async fn list_messages(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel), token) = (path.into_inner(), caller.token.as_ref());
-    readership(&app.queries, &caller.actor, workspace, channel, token).await?;
+    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
     let from_start = window.window()?;
     let window = page.position(&app.cursors, MessagesOfChannel::scope(channel))?.unwrap_or(from_start);
     let query = MessagesOfChannel { channel, window, limit: page.limit()?, cursors: app.cursors.clone() };
-    reply::cached(&app, &request, &caller, query).await
+    reply::cached_if(allowed, &app, &request, &caller, query).await
 }
 
 pub(super) async fn send_message(
@@ -81,8 +81,8 @@ pub(super) async fn get_message(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel, message), token) = (path.into_inner(), caller.token.as_ref());
-    readership(&app.queries, &caller.actor, workspace, channel, token).await?;
-    reply::cached(&app, &request, &caller, MessageById { channel, message }).await
+    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    reply::cached_if(allowed, &app, &request, &caller, MessageById { channel, message }).await
 }
 
 pub(super) async fn edit_message(

@@ -24,7 +24,7 @@ use self::{
     answers::Answer,
     inputs::{Inputs, Sketch},
 };
-use crate::{error::Problem, http::caller::let_in, metrics};
+use crate::{error::Problem, http::gate::let_in, metrics};
 
 /// What a URL answers, and its description.
 pub(super) struct Resource {

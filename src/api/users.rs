@@ -37,9 +37,12 @@ pub(super) async fn get_user(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (viewer, user, token) = (caller.actor.user_id, path.into_inner(), caller.token.as_ref());
-    if viewer != user {
-        let may_see = app.queries.get(MaySee { viewer, user }, token).await?.value;
-        may_see.filter(|may_see| may_see.0).ok_or(AppError::NotFound)?;
-    }
-    reply::cached(&app, &request, &caller, UserById(user)).await
+    let allowed = async {
+        if viewer != user {
+            let may_see = app.queries.get(MaySee { viewer, user }, token).await?.value;
+            may_see.filter(|may_see| may_see.0).ok_or(AppError::NotFound)?;
+        }
+        Ok(())
+    };
+    reply::cached_if(allowed, &app, &request, &caller, UserById(user)).await
 }

@@ -47,8 +47,8 @@ pub(super) async fn get_workspace(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (id, token) = (path.into_inner(), caller.token.as_ref());
-    membership(&app.queries, &caller.actor, id, token).await?;
-    reply::cached(&app, &request, &caller, WorkspaceById(id)).await
+    let allowed = membership(&app.queries, &caller.actor, id, token);
+    reply::cached_if(allowed, &app, &request, &caller, WorkspaceById(id)).await
 }
 
 pub(super) async fn change_workspace(

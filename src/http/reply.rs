@@ -5,10 +5,12 @@ use actix_web::{
     http::{
         StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LINK, LOCATION, VARY,
+            CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LINK,
+            LOCATION, VARY,
         },
     },
 };
+use futures_util::{TryFutureExt as _, future};
 use serde::Serialize;
 
 use super::caller::Caller;
@@ -45,6 +47,23 @@ pub async fn cached<Q: CachedQuery<Value = View>>(
     view(app, request, caller, &app.queries.get(query, caller.token.as_ref()).await?)
 }
 
+/// What a cached query yields, if the caller is allowed to see it. Both are found out at once, and nothing is told of what
+/// there is to whoever is not.
+///
+/// # Errors
+/// What `allowed` says, [`AppError::NotFound`], and what keeps it from being loaded.
+pub async fn cached_if<Q: CachedQuery<Value = View>, A>(
+    allowed: impl Future<Output = Result<A, AppError>>,
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+    query: Q,
+) -> Result<HttpResponse, AppError> {
+    let read = app.queries.get(query, caller.token.as_ref());
+    let (_, read) = future::try_join(allowed, read.map_err(AppError::from)).await?;
+    view(app, request, caller, &read)
+}
+
 /// 200, 304 if the client has it, 404 if it is known that there is none.
 ///
 /// # Errors
@@ -66,7 +85,7 @@ pub fn view(
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         response
     };
-    if log::log_enabled!(target: ACCESS_LOG, log::Level::Info) {
+    if caller.is_staff.is_none() || log::log_enabled!(target: ACCESS_LOG, log::Level::Info) {
         response.extensions_mut().insert(read.status);
     }
     let headers = response.headers_mut();
@@ -76,22 +95,31 @@ pub fn view(
     if let Some(cursor) = &view.next_cursor {
         headers.insert(LINK, next_link(app, request, cursor)?);
     }
-    if shows_status(app, caller, &read.status) {
-        headers.insert(
-            CACHE_STATUS,
-            HeaderValue::try_from(read.status.to_string()).map_err(AppError::internal)?,
-        );
+    if let Some(is_staff) = caller.is_staff {
+        write_status(app, is_staff, &read.status, headers)?;
     }
     Ok(response)
 }
 
-fn shows_status(app: &App, caller: &Caller, status: &Status) -> bool {
-    !status.is_silent()
-        && match app.cache_status {
-            CacheStatusAudience::All => true,
-            CacheStatusAudience::Staff => caller.actor.is_staff,
-            CacheStatusAudience::None => false,
-        }
+/// Says how the cache fared, now that it is known who the caller is.
+///
+/// # Errors
+/// When it makes no header.
+pub fn show_status(app: &App, is_staff: bool, response: &mut HttpResponse) -> Result<(), AppError> {
+    let status = response.extensions().get::<Status>().copied();
+    status.map_or(Ok(()), |status| write_status(app, is_staff, &status, response.headers_mut()))
+}
+
+fn write_status(app: &App, is_staff: bool, status: &Status, headers: &mut HeaderMap) -> Result<(), AppError> {
+    let is_shown = match app.cache_status {
+        CacheStatusAudience::All => true,
+        CacheStatusAudience::Staff => is_staff,
+        CacheStatusAudience::None => false,
+    };
+    if is_shown && !status.is_silent() {
+        headers.insert(CACHE_STATUS, HeaderValue::try_from(status.to_string()).map_err(AppError::internal)?);
+    }
+    Ok(())
 }
 
 /// Weak comparison of RFC 9110, section 8.8.3.2.

@@ -124,6 +124,12 @@ impl Limiter {
         Pending::Waiting(answer)
     }
 
+    /// Whether a refusal of this subject is still known to hold, free of charge.
+    pub(super) fn refuses(&self, subject: u128, plan: usize) -> bool {
+        let now = Instant::now();
+        self.subject(subject, now).state().kind(plan).denial(now).is_some()
+    }
+
     /// Where a subject stands, free of charge.
     pub(super) async fn look(&self, subject: u128, plan: usize) -> Verdict {
         let logs = self.logs_of(plan);

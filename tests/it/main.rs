@@ -21,6 +21,7 @@ mod embedded;
 mod events;
 mod fail_safe;
 mod flood_guard;
+mod gate;
 mod idempotency;
 mod journal;
 mod kinds;

@@ -1,0 +1,206 @@
+//! What stands in front of every handler that has a caller among its arguments: signing in, and charging.
+//!
+//! **Invariant.** No answer leaves that was made for somebody who may not ask. What only reads is worked on while it is
+//! still being found out whether he may, and held back until that is known; so what Redis has to say of it all is asked
+//! for at once. Nothing else begins before.
+
+use actix_web::{
+    Error, HttpMessage as _, ResponseError as _,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    middleware::Next,
+    web::{Data, Query},
+};
+use futures_util::future;
+use serde::Deserialize;
+
+use super::{
+    caller::{Access, Caller, consistency_token},
+    reply,
+};
+use crate::{
+    app::App,
+    auth::{Actor, Credential},
+    cache::{Json, LoadError, Read},
+    domain::id::UserId,
+    error::{AppError, SignIn},
+    queries::users::{SignInState, SignInStateOf},
+    rate_limit::{Verdict, headers},
+    services::events::take_ticket,
+};
+
+/// Signs in and charges, before anything else is looked at: neither what a stranger sends nor what there is matters to
+/// whoever may not ask.
+///
+/// # Errors
+/// Those of what is inside.
+pub async fn let_in(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(app) = request.app_data::<Data<App>>().cloned() else {
+        return Ok(refuse(request, &AppError::internal("no application data")));
+    };
+    let mut caller = match recognise(&app, access, &request).await {
+        Ok(caller) => caller,
+        Err(err) => return Ok(refuse(request, &err)),
+    };
+    let (user, token) = (caller.actor.user_id, caller.token);
+    let state = match app.queries.recall(&SignInStateOf(user), token.as_ref()) {
+        Some(read) => Ok(read),
+        None if access.may_begin
+            && request.method().is_safe()
+            && !app.limits.refuses(user, access.charge) =>
+        {
+            // Apart, so that a hit does not carry about what only this needs.
+            return Box::pin(begin(&app, access, caller, request, next)).await;
+        }
+        None => app.queries.get(SignInStateOf(user), token.as_ref()).await,
+    };
+    match signed_in(&app, &caller, state) {
+        Ok(is_staff) => caller.is_staff = Some(is_staff),
+        Err(err) => return Ok(refuse(request, &err)),
+    }
+    request.extensions_mut().insert(caller);
+    charge(&app, access, user, request, next).await
+}
+
+/// Charges somebody who is signed in. What only reads is worked on meanwhile.
+async fn charge(
+    app: &App,
+    access: Access,
+    user: UserId,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(charged) = app.limits.charge(user, access.charge) else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let worth_beginning = charged.refused().is_none();
+    let (verdict, mut response) = if request.method().is_safe() && worth_beginning {
+        let http_request = request.request().clone();
+        let response = next.call(request).await?.map_into_boxed_body();
+        let verdict = charged.await;
+        match verdict.refusal() {
+            None => (verdict, response),
+            Some(refusal) => (verdict, ServiceResponse::new(http_request, refusal.error_response())),
+        }
+    } else {
+        let verdict = charged.await;
+        match verdict.refusal() {
+            None => (verdict, next.call(request).await?.map_into_boxed_body()),
+            Some(refusal) => (verdict, refuse(request, &refusal)),
+        }
+    };
+    headers::add(response.headers_mut(), app.limits.plan(access.charge), &verdict);
+    Ok(response)
+}
+
+/// Works on what only reads while it is being found out whether the caller is still signed in.
+async fn begin(
+    app: &App,
+    access: Access,
+    caller: Caller,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let http_request = request.request().clone();
+    let answer_with = |err: &AppError| ServiceResponse::new(http_request.clone(), err.error_response());
+    request.extensions_mut().insert(caller);
+    let user = caller.actor.user_id;
+    let state = app.queries.get(SignInStateOf(user), caller.token.as_ref());
+    let (state, response) = future::join(state, next.call(request)).await;
+    let is_staff = match signed_in(app, &caller, state) {
+        Ok(is_staff) => is_staff,
+        Err(err) => return Ok(answer_with(&err)),
+    };
+    let mut response = response?.map_into_boxed_body();
+    reply::show_status(app, is_staff, response.response_mut())?;
+    let Some(charged) = app.limits.charge(user, access.charge) else { return Ok(response) };
+    let verdict = charged.await;
+    if let Some(refusal) = verdict.refusal() {
+        response = answer_with(&refusal);
+    }
+    headers::add(response.headers_mut(), app.limits.plan(access.charge), &verdict);
+    Ok(response)
+}
+
+fn refuse(request: ServiceRequest, err: &AppError) -> ServiceResponse<BoxBody> {
+    request.into_response(err.error_response())
+}
+
+/// Who it is by what he shows, which may have ended meanwhile.
+async fn recognise(app: &App, access: Access, request: &ServiceRequest) -> Result<Caller, AppError> {
+    let token = consistency_token(request.headers())?;
+    let (user_id, credential) = match ticket(access, request) {
+        Some(ticket) => take_ticket(app, &ticket).await?,
+        None => verify(app, bearer(request.headers())?)?,
+    };
+    Ok(Caller { actor: Actor { user_id }, is_staff: None, token, credential })
+}
+
+/// Whether a caller is staff, if what he shows is still good.
+fn signed_in(
+    app: &App,
+    caller: &Caller,
+    read: Result<Read<Json<SignInState>>, LoadError>,
+) -> Result<bool, AppError> {
+    let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
+    let Credential { session_id, token_epoch, .. } = caller.credential;
+    // Fails closed: whoever cannot be checked is not let in.
+    let state = read?.value.ok_or_else(invalid)?;
+    if !state.0.admits(session_id, token_epoch) {
+        app.metrics.sign_in_failed("revoked");
+        return Err(invalid());
+    }
+    Ok(state.0.is_staff)
+}
+
+/// A browser's `EventSource` sends no headers of its own.
+fn ticket(access: Access, request: &ServiceRequest) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Ticket {
+        ticket: Option<String>,
+    }
+    let query = access.by_ticket.then(|| Query::<Ticket>::from_query(request.query_string()).ok())??;
+    query.into_inner().ticket
+}
+
+fn verify(app: &App, access_token: &[u8]) -> Result<(UserId, Credential), AppError> {
+    let claims = app.access_tokens.verify(access_token).map_err(|reason| {
+        // Told to the operator, not to the caller.
+        app.metrics.sign_in_failed(reason.reason());
+        AppError::Unauthenticated(SignIn::InvalidToken)
+    })?;
+    let credential = Credential { session_id: claims.sid, token_epoch: claims.epoch, expires_at: claims.exp };
+    Ok((claims.sub, credential))
+}
+
+/// As bytes: whether it is text matters only if it is not known already.
+fn bearer(headers: &HeaderMap) -> Result<&[u8], AppError> {
+    let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let (scheme, token) = match sent.iter().position(|byte| *byte == b' ') {
+        Some(end) => sent.split_at(end),
+        None => (sent, [].as_slice()),
+    };
+    // Another scheme brings no token that could be invalid: RFC 6750, section 3.1.
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        Ok(token.trim_ascii())
+    } else {
+        Err(AppError::Unauthenticated(SignIn::Missing))
+    }
+}
+
+impl Verdict {
+    /// What a request that does not pass is told.
+    #[must_use]
+    pub fn refusal(&self) -> Option<AppError> {
+        let violated = self.violated();
+        let first = violated.first().filter(|_| !self.granted)?;
+        let (policy, rate) = (first.policy.name, first.policy.rate);
+        let violated = violated.iter().map(|quota| quota.policy.name).collect();
+        Some(AppError::RateLimited { policy, rate, wait: self.retry, violated })
+    }
+}
