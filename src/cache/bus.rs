@@ -137,7 +137,7 @@ impl Bus {
 
     async fn try_session(&self) -> Result<std::convert::Infallible, Lost> {
         // Subscribed before the sequence is read, so that nothing falls between.
-        let pubsub = self.redis.listen(&self.cache.names.channel()).await?;
+        let pubsub = self.redis.listen(self.cache.names.channel()).await?;
         let mut messages = pin!(pubsub.into_on_message());
         let link = Arc::new(Link::open(&self.redis, &self.cache.names, &self.cache.instance).await?);
         link.probe().await?;

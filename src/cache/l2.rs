@@ -14,7 +14,7 @@ use std::{
 };
 
 use redis::{
-    ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, ServerErrorKind,
+    Cmd, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, ServerErrorKind,
     aio::MultiplexedConnection,
 };
 use sha2::{Digest, Sha256};
@@ -165,20 +165,35 @@ impl Link {
         self.watch(call.invoke_async(&mut self.connection.clone())).await
     }
 
-    /// Several calls of one script in one round trip.
-    async fn call_all<T: FromRedisValue>(
+    /// A call of a script that was written in one piece.
+    async fn run<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> Result<T, LinkError> {
+        let mut connection = self.connection.clone();
+        self.watch(async {
+            match call.query_async(&mut connection).await {
+                Err(err) if is_unknown(&err) => {
+                    let _: String = script.load_async(&mut connection).await?;
+                    call.query_async(&mut connection).await
+                }
+                outcome => outcome,
+            }
+        })
+        .await
+    }
+
+    /// Several of them in one round trip.
+    async fn run_all<T: FromRedisValue>(
         &self,
         script: &Script,
-        calls: &[ScriptInvocation<'_>],
+        calls: impl IntoIterator<Item = Cmd>,
     ) -> Result<Vec<T>, LinkError> {
         let mut pipe = redis::pipe();
         for call in calls {
-            pipe.invoke_script(call);
+            pipe.add_command(call);
         }
         let mut connection = self.connection.clone();
         self.watch(async {
             match pipe.query_async(&mut connection).await {
-                Err(err) if err.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                Err(err) if is_unknown(&err) => {
                     let _: String = script.load_async(&mut connection).await?;
                     pipe.query_async(&mut connection).await
                 }
@@ -259,6 +274,11 @@ impl Link {
             self.broken.cancel();
         }
     }
+}
+
+/// Redis does not have the script yet.
+fn is_unknown(err: &RedisError) -> bool {
+    err.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 fn fresh_marker() -> String {

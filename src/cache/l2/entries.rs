@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Script, ScriptInvocation};
+use redis::{Cmd, Script};
 
 use super::{Link, LinkError, VERSION_LIFE, milliseconds};
 use crate::cache::{
@@ -99,36 +99,33 @@ impl Link {
         wanted: &Wanted<'_>,
         lock_owner: Option<&str>,
     ) -> Result<L2Read, LinkError> {
-        let mut call = READ.prepare_invoke();
-        self.write_read(&mut call, wanted, lock_owner);
-        let answer = self.call(&call).await?;
+        let answer = self.run(&READ, &self.reading(wanted, lock_owner)).await?;
         self.understand(answer)
     }
 
     /// The same for many entries in one round trip, without locks.
     pub(in crate::cache) async fn read_many(&self, wanted: &[Wanted<'_>]) -> Result<Vec<L2Read>, LinkError> {
-        let calls = wanted.iter().map(|wanted| {
-            let mut call = READ.prepare_invoke();
-            self.write_read(&mut call, wanted, None);
-            call
-        });
-        let calls: Vec<_> = calls.collect();
         let mut answers: Vec<Answer> = Vec::new();
-        for part in calls.chunks(AT_ONCE) {
-            answers.extend(self.call_all::<Answer>(&READ, part).await?);
+        for part in wanted.chunks(AT_ONCE) {
+            let calls = part.iter().map(|wanted| self.reading(wanted, None));
+            answers.extend(self.run_all::<Answer>(&READ, calls).await?);
         }
         answers.into_iter().map(|answer| self.understand(answer)).collect()
     }
 
-    fn write_read(&self, call: &mut ScriptInvocation<'_>, wanted: &Wanted<'_>, lock_owner: Option<&str>) {
+    /// Written in one piece: of all there is, Redis is asked this most.
+    fn reading(&self, wanted: &Wanted<'_>, lock_owner: Option<&str>) -> Cmd {
         let Wanted { key, tags, fail_safe, refresh_below } = *wanted;
-        call.key(self.names.meta()).key(self.names.entry(key)).key(self.names.lock(key));
+        let names = self.names.entry_and_lock(key);
+        let mut call = Cmd::with_capacity(14 + tags.len(), 512 + tags.len() * 64);
+        call.arg("EVALSHA").arg(READ.get_hash()).arg(3).arg(self.names.meta()).arg(&names);
         call.arg(&self.marker).arg(&self.epoch_text).arg(self.names.tag_prefix());
         call.arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner.unwrap_or_default());
         call.arg(milliseconds(LOCK_LIFE)).arg(milliseconds(fail_safe)).arg(milliseconds(refresh_below));
         for tag in tags {
             call.arg(tag.as_str());
         }
+        call
     }
 
     fn understand(&self, (outcome, sequence, lock, data, ms): Answer) -> Result<L2Read, LinkError> {
@@ -158,40 +155,38 @@ impl Link {
         filling: &Filling<'_>,
         lock_owner: &str,
     ) -> Result<bool, LinkError> {
-        let mut call = FILL.prepare_invoke();
-        self.write_fill(&mut call, filling, lock_owner);
-        self.call(&call).await
+        self.run(&FILL, &self.storing(filling, lock_owner)).await
     }
 
     /// The same for many entries in one round trip.
     pub(in crate::cache) async fn fill_many(&self, filling: &[Filling<'_>]) -> Result<Vec<bool>, LinkError> {
-        let calls = filling.iter().map(|filling| {
-            let mut call = FILL.prepare_invoke();
-            self.write_fill(&mut call, filling, "");
-            call
-        });
-        let calls: Vec<_> = calls.collect();
         let mut stored = Vec::new();
-        for part in calls.chunks(AT_ONCE) {
-            stored.extend(self.call_all::<bool>(&FILL, part).await?);
+        for part in filling.chunks(AT_ONCE) {
+            let calls = part.iter().map(|filling| self.storing(filling, ""));
+            stored.extend(self.run_all::<bool>(&FILL, calls).await?);
         }
         Ok(stored)
     }
 
-    fn write_fill(&self, call: &mut ScriptInvocation<'_>, filling: &Filling<'_>, lock_owner: &str) {
+    fn storing(&self, filling: &Filling<'_>, lock_owner: &str) -> Cmd {
         let Filling { key, envelope, bytes, life, fail_safe } = *filling;
-        call.key(self.names.meta()).key(self.names.entry(key)).key(self.names.lock(key));
+        let names = self.names.entry_and_lock(key);
+        let mut call =
+            Cmd::with_capacity(12 + envelope.tags.len(), 512 + bytes.len() + envelope.tags.len() * 64);
+        call.arg("EVALSHA").arg(FILL.get_hash()).arg(3).arg(self.names.meta()).arg(&names);
         call.arg(&self.marker).arg(&self.epoch_text).arg(envelope.as_of).arg(milliseconds(life + fail_safe));
         call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner);
         call.arg(bytes);
         for tag in &envelope.tags {
             call.arg(tag.as_str());
         }
+        call
     }
 
     /// Lets go of the lock if `lock_owner` still has it.
     pub(in crate::cache) async fn unlock(&self, key: &Key, lock_owner: &str) -> Result<(), LinkError> {
-        let mut call = UNLOCK.key(self.names.lock(key));
+        let [_, lock] = self.names.entry_and_lock(key);
+        let mut call = UNLOCK.key(lock);
         call.arg(lock_owner);
         self.call(&call).await
     }

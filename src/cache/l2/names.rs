@@ -6,24 +6,30 @@ use crate::cache::key::Key;
 #[derive(Debug, Clone)]
 pub(in crate::cache) struct Names {
     pub(super) namespace: String,
+    meta: String,
+    tag_prefix: String,
+    channel: String,
 }
 
 impl Names {
     pub(in crate::cache) fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned() }
+        Self {
+            namespace: namespace.to_owned(),
+            meta: format!("{namespace}:meta"),
+            tag_prefix: format!("{namespace}:tag:"),
+            channel: format!("{namespace}:invalidations"),
+        }
     }
 
     /// Marker and sequence, in one key so that they are lost together.
-    pub(in crate::cache) fn meta(&self) -> String {
-        format!("{}:meta", self.namespace)
+    pub(in crate::cache) fn meta(&self) -> &str {
+        &self.meta
     }
 
-    pub(super) fn entry(&self, key: &Key) -> String {
-        format!("{}:entry:{key}", self.namespace)
-    }
-
-    pub(super) fn lock(&self, key: &Key) -> String {
-        format!("{}:lock:{key}", self.namespace)
+    /// The entry and the lock of a key.
+    pub(super) fn entry_and_lock(&self, key: &Key) -> [String; 2] {
+        let key = key.to_string();
+        ["entry", "lock"].map(|kind| [&self.namespace, ":", kind, ":", &key].concat())
     }
 
     /// The namespace as a part of a pattern.
@@ -32,15 +38,15 @@ impl Names {
         self.namespace.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
     }
 
-    pub(super) fn tag_prefix(&self) -> String {
-        format!("{}:tag:", self.namespace)
+    pub(super) fn tag_prefix(&self) -> &str {
+        &self.tag_prefix
     }
 
     pub(super) fn heartbeat(&self, instance: &str) -> String {
         format!("{}:instance:{instance}", self.namespace)
     }
 
-    pub(in crate::cache) fn channel(&self) -> String {
-        format!("{}:invalidations", self.namespace)
+    pub(in crate::cache) fn channel(&self) -> &str {
+        &self.channel
     }
 }
