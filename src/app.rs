@@ -255,6 +255,8 @@ fn start_tasks(
         let listening = Arc::clone(&journal);
         tasks.spawn(main, |stop| async move { listening.listen(announced, stop).await });
     }
+    let tidied = Arc::clone(cache);
+    tasks.spawn_at_once(main, |stop| tidied.tidy_up(stop));
     let monitored = Arc::clone(cache);
     tasks.spawn(main, |stop| monitored.monitor(stop));
     tasks.spawn(main, |stop| async move { journal.prune(stop).await });

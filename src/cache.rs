@@ -38,10 +38,15 @@ pub mod token;
 pub mod trust;
 mod write;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus::Registry;
 use tokio::{runtime::Handle, sync::Notify};
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     batch::Item,
@@ -54,6 +59,9 @@ pub use self::{
     write::Invalidated,
 };
 use self::{flight::Flights, l1::L1, l2::Names, monitor::Samples, stats::Stats, trust::Trust};
+
+/// How long entries that are of no use any more may take up memory.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// What a cache is made with.
 #[derive(Debug, Clone)]
@@ -135,6 +143,22 @@ impl Cache {
     /// There should be a way to Redis, and there is none.
     fn is_cut_off(&self) -> bool {
         self.has_bus && self.relay_epoch().is_none()
+    }
+
+    /// Frees the memory of entries that are of no use any more, now and then, until stopped.
+    pub async fn tidy_up(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
+            let cache = Arc::clone(&self);
+            // It takes as long as there are entries.
+            let _ = self.main.spawn_blocking(move || cache.remove_ended()).await;
+        }
+    }
+
+    /// The same once.
+    pub fn remove_ended(&self) {
+        if let Some(l1) = &self.l1 {
+            l1.remove_ended(Instant::now());
+        }
     }
 
     /// Brings the gauges up to date, before they are read.

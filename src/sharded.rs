@@ -2,9 +2,11 @@
 //! Locks are held for a look at memory, never over I/O.
 
 use std::{
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+pub(crate) use foldhash::quality::RandomState;
 
 /// How many parts there are.
 pub(crate) const SHARDS: usize = 16;
@@ -12,12 +14,13 @@ pub(crate) const SHARDS: usize = 16;
 /// So many of a kind, of which a key chooses one.
 pub(crate) struct Sharded<T> {
     shards: [Mutex<T>; SHARDS],
+    /// Seeded anew in each process, and quicker than that of the standard library, which every request would feel.
     hasher: RandomState,
 }
 
 impl<T> Sharded<T> {
     pub(crate) fn new(shard: impl Fn() -> T) -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::new(shard())), hasher: RandomState::new() }
+        Self { shards: std::array::from_fn(|_| Mutex::new(shard())), hasher: RandomState::default() }
     }
 
     /// The part that is a key's, always the same.

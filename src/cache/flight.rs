@@ -28,7 +28,10 @@ use super::{
     status::Status,
     trust::LEASE,
 };
-use crate::{sharded::Sharded, telemetry::in_this_request};
+use crate::{
+    sharded::{RandomState, Sharded},
+    telemetry::in_this_request,
+};
 
 /// What a load brought.
 pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
@@ -36,7 +39,7 @@ pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
 /// The flights under way, by key.
 #[derive(Default)]
 pub(super) struct Flights {
-    shards: Sharded<HashMap<Key, Flight>>,
+    shards: Sharded<HashMap<Key, Flight, RandomState>>,
 }
 
 struct Flight {

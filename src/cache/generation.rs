@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{key::Tag, l2::Link, token::Token};
-use crate::sharded::Sharded;
+use crate::sharded::{RandomState, Sharded};
 
 /// Invalidations remembered although nothing here depended on their tags when they were heard.
 const RECENT: usize = 16_384;
@@ -287,13 +287,13 @@ struct Registry {
 }
 
 struct Shard {
-    states: HashMap<Tag, Weak<TagState>>,
+    states: HashMap<Tag, Weak<TagState>, RandomState>,
     sweep_at: usize,
 }
 
 impl Default for Shard {
     fn default() -> Self {
-        Self { states: HashMap::new(), sweep_at: 1024 }
+        Self { states: HashMap::default(), sweep_at: 1024 }
     }
 }
 

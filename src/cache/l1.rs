@@ -2,38 +2,17 @@
 //!
 //! Knows nothing of freshness: what it returns must be judged before it is served, by its time too.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
+use moka::{policy::EvictionPolicy, sync::Cache};
 use wildmatch::WildMatch;
 
 use super::{entry::Entry, key::Key};
+use crate::sharded::RandomState;
 
 pub(super) struct L1 {
-    entries: Cache<Key, Arc<Entry>>,
-}
-
-struct ByEntry;
-
-impl Expiry<Key, Arc<Entry>> for ByEntry {
-    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
-        // Not its time to live, by which readers go: while the database is away it may be all there is.
-        Some(entry.usable_until.saturating_duration_since(now))
-    }
-
-    /// A newer entry lives by its own time, not by what was left to the older one.
-    fn expire_after_update(
-        &self,
-        key: &Key,
-        entry: &Arc<Entry>,
-        now: Instant,
-        _left: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, entry, now)
-    }
+    /// Without any time to live of moka's own, which each look would have to reckon with; see [`L1::remove_ended`].
+    entries: Cache<Key, Arc<Entry>, RandomState>,
 }
 
 impl L1 {
@@ -43,9 +22,17 @@ impl L1 {
             .weigher(|_, entry: &Arc<Entry>| entry.bytes)
             // By frequency, old entries that are no use any more would keep new ones out.
             .eviction_policy(EvictionPolicy::lru())
-            .expire_after(ByEntry)
-            .build();
+            .build_with_hasher(RandomState::default());
         Self { entries }
+    }
+
+    /// Takes out what is of no use any more, not even while the database is away. Looks at all entries.
+    pub(super) fn remove_ended(&self, now: Instant) {
+        for (key, _) in self.entries.iter().filter(|(_, entry)| entry.usable_until <= now) {
+            // One that was replaced at this moment costs a load.
+            self.entries.invalidate(&*key);
+        }
+        self.entries.run_pending_tasks();
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Entry>> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::subject::Subject;
-use crate::sharded::Sharded;
+use crate::sharded::{RandomState, Sharded};
 
 /// Fewer are not worth looking through.
 const FEW: usize = 256;
@@ -22,14 +22,14 @@ pub(super) struct Subjects {
 
 struct Shard {
     /// With the time at which somebody was here last.
-    known: HashMap<u128, (Arc<Subject>, Instant)>,
+    known: HashMap<u128, (Arc<Subject>, Instant), RandomState>,
     sweep_at: usize,
 }
 
 impl Subjects {
     /// Who was idle for this long may be forgotten.
     pub(super) fn new(idle: Duration) -> Self {
-        Self { shards: Sharded::new(|| Shard { known: HashMap::new(), sweep_at: FEW }), idle }
+        Self { shards: Sharded::new(|| Shard { known: HashMap::default(), sweep_at: FEW }), idle }
     }
 
     /// The one that is known, or a new one.

@@ -7,7 +7,7 @@ use std::{
 
 use lockstep::cache::{Json, Loaded, PolicyOptions, Question, TierStatus};
 
-use super::{Node, OPTIONS, Place, Row, is_hit, key, known_tag};
+use super::{Node, OPTIONS, Place, Row, is_hit, key, known_tag, nth_key};
 use crate::support::{eventually, redis};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,4 +102,23 @@ async fn an_invalidation_is_one_script_however_many_entries_there_are() {
     let calls: u64 = scripts.split(['=', ',']).nth(1).unwrap().parse().unwrap();
     // Ten invalidations and the polls that went on meanwhile.
     assert!((10..=20).contains(&calls), "{scripts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_of_no_use_any_more_does_not_stay_in_memory_and_what_may_still_serve_does() {
+    let (place, brief) = (Place::shared(), Duration::from_millis(50));
+    let node = Node::start_with(&place, OPTIONS, true, false).await;
+    let ends = PolicyOptions { l1: brief, l2: brief, jitter: 0, fail_safe: Duration::ZERO, ..OPTIONS };
+    let lasts = PolicyOptions { fail_safe: Duration::from_secs(60), ..ends };
+    for (number, options) in [(1, ends), (2, ends), (3, lasts)] {
+        let question = Question { key: nth_key(number), token: None };
+        let load = || async { Ok(Loaded { value: Some(Json(0_u64)), tags: vec![] }) };
+        let policy = node.policy(options);
+        node.cache.read::<Json<u64>, _, _>(&policy, question, || vec![known_tag()], load).await.unwrap();
+    }
+    node.cache.remove_ended();
+    assert_eq!(node.cache.report().l1.unwrap().0, 3);
+    tokio::time::sleep(2 * brief).await;
+    node.cache.remove_ended();
+    assert_eq!(node.cache.report().l1.unwrap().0, 1);
 }
