@@ -17,11 +17,8 @@ mod users;
 mod workspaces;
 
 use actix_web::{
-    HttpResponse, ResponseError,
-    body::{BoxBody, MessageBody},
-    dev::{ServiceRequest, ServiceResponse},
-    middleware::{Next, from_fn},
-    web::{self, Data, ServiceConfig},
+    HttpResponse,
+    web::{self, ServiceConfig},
 };
 
 use self::openapi::{
@@ -33,9 +30,8 @@ use self::openapi::{
     resource,
 };
 use crate::{
-    app::{App, Phase},
     error::AppError,
-    http::caller::consistency_token,
+    http::middleware::V1,
     queries::{
         channels::{ChannelMemberView, ChannelView},
         documents::{DocumentVersionView, DocumentView},
@@ -51,18 +47,12 @@ use crate::{
     services::{events::IssuedTicket, sessions::Grant},
 };
 
-/// Where everything is that callers ask for.
-const V1: &str = "/v1";
-
 /// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
 pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
     let mut resources = v1_resources();
     // They are tried in this order, and nearly everything is about a workspace. No two of them match the same.
     resources.sort_by_key(|resource| !resource.path().starts_with("/workspaces"));
-    let v1 = resources
-        .into_iter()
-        .fold(web::scope(V1), |v1, resource| v1.service(resource.into_routes(V1)))
-        .wrap(from_fn(admit));
+    let v1 = resources.into_iter().fold(web::scope(V1), |v1, resource| v1.service(resource.into_routes(V1)));
     // Before what only operators ask.
     match guard {
         Some(guard) => config.service(v1.wrap(guard.middleware())),
@@ -220,22 +210,4 @@ fn v1_resources() -> Vec<Resource> {
 
 async fn not_found() -> Result<HttpResponse, AppError> {
     Err(AppError::NotFound)
-}
-
-/// What holds for every request, whoever asks: while the process starts there may be no tables yet, and a token that says
-/// nothing must not pass for one that was honoured.
-async fn admit(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let starting = request.app_data::<Data<App>>().is_none_or(|app| app.readiness.phase() == Phase::Starting);
-    let refusal = if starting {
-        Some(AppError::Unavailable("the service is starting".into()))
-    } else {
-        consistency_token(request.headers()).err()
-    };
-    match refusal {
-        Some(refusal) => Ok(request.into_response(refusal.error_response())),
-        None => Ok(next.call(request).await?.map_into_boxed_body()),
-    }
 }

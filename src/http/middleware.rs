@@ -1,5 +1,5 @@
-//! What surrounds every request: its id, its line in the access log, its numbers, and the form of what Actix answers
-//! by itself.
+//! What surrounds every request: its id, its line in the access log, its numbers, what holds whoever asks, and the form of
+//! what Actix answers by itself.
 
 use std::{
     borrow::Cow,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix_web::{
-    Error, HttpRequest, HttpResponse,
+    Error, HttpRequest, HttpResponse, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -21,7 +21,17 @@ use actix_web::{
 use log::Level;
 use uuid::Uuid;
 
-use crate::{app::App, cache::Status, error::Problem, metrics::Route, telemetry};
+use super::caller::consistency_token;
+use crate::{
+    app::{App, Phase},
+    cache::Status,
+    error::{AppError, Problem},
+    metrics::Route,
+    telemetry,
+};
+
+/// Where everything is that callers ask for.
+pub const V1: &str = "/v1";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
@@ -38,11 +48,26 @@ pub async fn observe(
     let started = Instant::now();
     let id = request_id(request.headers());
     telemetry::with_request_id(Arc::clone(&id), async {
-        let mut response = in_our_form(next.call(request).await?.map_into_boxed_body());
+        let mut response = match refusal(&request) {
+            None => in_our_form(next.call(request).await?.map_into_boxed_body()),
+            Some(refusal) => request.into_response(refusal.error_response()),
+        };
         finish(&id, started, &mut response);
         Ok(response)
     })
     .await
+}
+
+/// What holds for every request, whoever asks: while the process starts there may be no tables yet, and a token that says
+/// nothing must not pass for one that was honoured.
+fn refusal(request: &ServiceRequest) -> Option<AppError> {
+    if !request.path().starts_with(V1) {
+        return None;
+    }
+    if request.app_data::<Data<App>>().is_none_or(|app| app.readiness.phase() == Phase::Starting) {
+        return Some(AppError::Unavailable("the service is starting".into()));
+    }
+    consistency_token(request.headers()).err()
 }
 
 /// The caller's id if it is well formed, else one of ours.

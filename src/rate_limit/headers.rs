@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::policy::{Plan, Quota, Verdict};
 
@@ -15,39 +15,45 @@ const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining")
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const X_RESOURCE: HeaderName = HeaderName::from_static("x-ratelimit-resource");
 
-/// Adds what a verdict says to an answer.
+/// Adds what a verdict says to an answer. Every answer has it, so the values are written into one piece of memory.
 pub fn add(headers: &mut HeaderMap, plan: &Plan, verdict: &Verdict) {
     let Some(scarcest) = verdict.quotas.iter().min_by_key(|quota| scarcity(quota)) else { return };
     if let Some(policy) = &plan.header {
         headers.insert(POLICY, policy.clone());
     }
-    // Names and numbers, which headers may hold.
-    if let Ok(quotas) = HeaderValue::from_maybe_shared(described(&verdict.quotas)) {
-        headers.insert(RATE_LIMIT, quotas);
-    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    headers.insert(X_LIMIT, scarcest.policy.rate.count.into());
-    headers.insert(X_REMAINING, scarcest.remaining.into());
-    headers.insert(X_RESET, seconds(now + scarcest.reset).into());
+    let mut text = BytesMut::with_capacity(verdict.quotas.len() * 40 + 50);
+    write_quotas(&mut text, &verdict.quotas);
+    let mut insert = |name, value: BytesMut| {
+        // Names and numbers, which headers may hold.
+        if let Ok(value) = HeaderValue::from_maybe_shared(value.freeze()) {
+            headers.insert(name, value);
+        }
+    };
+    insert(RATE_LIMIT, text.split());
+    let numbers = [
+        (X_LIMIT, scarcest.policy.rate.count.into()),
+        (X_REMAINING, scarcest.remaining.into()),
+        (X_RESET, seconds(now + scarcest.reset)),
+    ];
+    for (name, number) in numbers {
+        text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        insert(name, text.split());
+    }
     headers.insert(X_RESOURCE, HeaderValue::from_static(scarcest.policy.name));
 }
 
-/// `"burst";r=59;t=60, "sustained";r=999;t=3600`. Put together by hand: every answer has it.
-fn described(quotas: &[Quota]) -> Bytes {
-    let mut text = BytesMut::with_capacity(quotas.len() * 40);
+/// `"burst";r=59;t=60, "sustained";r=999;t=3600`.
+fn write_quotas(text: &mut BytesMut, quotas: &[Quota]) {
     let mut digits = itoa::Buffer::new();
-    for quota in quotas {
-        if !text.is_empty() {
-            text.extend_from_slice(b", ");
-        }
-        text.extend_from_slice(b"\"");
+    for (index, quota) in quotas.iter().enumerate() {
+        text.extend_from_slice(if index > 0 { b", \"" } else { b"\"" });
         text.extend_from_slice(quota.policy.name.as_bytes());
         text.extend_from_slice(b"\";r=");
         text.extend_from_slice(digits.format(quota.remaining).as_bytes());
         text.extend_from_slice(b";t=");
         text.extend_from_slice(digits.format(seconds(quota.reset)).as_bytes());
     }
-    text.freeze()
 }
 
 /// What is left, in millionths of what is allowed.
