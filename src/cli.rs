@@ -99,7 +99,10 @@ pub fn run() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match execute(cli.command.unwrap_or(Command::Serve(Serve::default())), &config) {
+    let outcome = execute(cli.command.unwrap_or(Command::Serve(Serve::default())), &config);
+    // The error is the last line.
+    telemetry::flush();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("lockstep: {}", telemetry::Chain(&*err));

@@ -6,40 +6,94 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
+use std::panic;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use log::{LevelFilter, SetLoggerError};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::{LogConfig, LogFormat};
 
 mod line;
+mod lines;
+
+use lines::Lines;
 
 tokio::task_local! {
     static REQUEST_ID: Arc<str>;
 }
 
 /// Installs the back end, which writes to standard error. Fails if there is one already.
-pub fn init(config: &LogConfig) -> Result<(), SetLoggerError> {
-    builder(config).try_init()
+///
+/// Lines wait for each other for a moment: [`flush`] writes what is left when the process ends, and a panic does so too.
+pub fn init(config: &LogConfig) -> io::Result<()> {
+    let lines = Lines::to(io::stderr(), |count| {
+        log::warn!(lines = count; "log lines were dropped, since nobody read them");
+    })?;
+    let logger = Logger::new(config, lines.clone());
+    log::set_max_level(logger.inner.filter());
+    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
+    flush_on_panic(lines);
+    Ok(())
 }
 
-fn builder(config: &LogConfig) -> env_logger::Builder {
-    let format = match config.format {
-        LogFormat::Text => line::text,
-        LogFormat::Json => line::json,
-    };
-    let mut builder = env_logger::Builder::new();
-    // Anybody who sends garbage would make it log an error. A filter that names it wins.
-    builder.filter_module("actix_http", LevelFilter::Off);
-    builder.parse_filters(&config.filter).format(move |out, record| {
-        let time = out.timestamp_millis();
-        let line = REQUEST_ID
-            .try_with(|id| format(&time, record, Some(id)))
-            .unwrap_or_else(|_| format(&time, record, None));
-        out.write_all(line.as_bytes())
-    });
-    builder
+/// Writes what is waiting, before the process ends or writes to standard error by itself.
+pub fn flush() {
+    log::logger().flush();
+}
+
+/// So that the last lines stand before the panic's own words, which are not among them.
+fn flush_on_panic(lines: Lines) {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        lines.flush();
+        usual(info);
+    }));
+}
+
+/// Chooses records, makes lines of them, and sees to it that what is worth a warning does not wait.
+struct Logger {
+    inner: env_logger::Logger,
+    lines: Lines,
+}
+
+impl Logger {
+    fn new(config: &LogConfig, lines: Lines) -> Self {
+        let format = match config.format {
+            LogFormat::Text => line::text,
+            LogFormat::Json => line::json,
+        };
+        let mut builder = env_logger::Builder::new();
+        // Anybody who sends garbage would make it log an error. A filter that names it wins.
+        builder.filter_module("actix_http", LevelFilter::Off);
+        builder.parse_filters(&config.filter).target(env_logger::Target::Pipe(Box::new(lines.clone())));
+        builder.format(move |out, record| {
+            let time = humantime::format_rfc3339_millis(SystemTime::now());
+            let line = REQUEST_ID
+                .try_with(|id| format(&time, record, Some(id)))
+                .unwrap_or_else(|_| format(&time, record, None));
+            out.write_all(line.as_bytes())
+        });
+        Self { inner: builder.build(), lines }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.inner.log(record);
+        if record.level() <= Level::Warn {
+            self.lines.hurry();
+        }
+    }
+
+    fn flush(&self) {
+        self.lines.flush();
+    }
 }
 
 /// Runs a future under a request id, which every line logged within it then carries. Spawned

@@ -75,9 +75,10 @@ pub(super) fn json(time: &dyn Display, record: &Record<'_>, request_id: Option<&
 
 /// Enough for most lines.
 const USUAL: usize = 384;
+/// And for most values.
+const USUAL_VALUE: usize = 96;
 
 /// A value as text.
-#[derive(Default)]
 struct Rendered {
     text: String,
     /// Whether the text is a JSON value as it stands: a number, `true`, `false` or `null`.
@@ -118,7 +119,8 @@ fn for_each_pair(record: &Record<'_>, request_id: Option<&str>, each: impl FnMut
         }
     }
 
-    let mut pairs = Pairs { has_id: request_id.is_some(), value: Rendered::default(), each };
+    let value = Rendered { text: String::with_capacity(USUAL_VALUE), literal: false };
+    let mut pairs = Pairs { has_id: request_id.is_some(), value, each };
     // A value that fails to show itself ends the list; the line is still worth writing.
     let _ = record.key_values().visit(&mut pairs);
 }

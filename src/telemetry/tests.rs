@@ -1,10 +1,8 @@
-use std::io;
-use std::sync::Mutex;
+use std::time::Instant;
 
-use log::{Level, Log, Record};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{lines::tests::Output, *};
 
 const TIME: &str = "2026-01-31T12:00:00.000Z";
 
@@ -131,35 +129,53 @@ async fn the_request_id_is_known_within_its_future_only() {
     assert_eq!(current_request_id(), None);
 }
 
-/// Where a logger under test writes to.
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_back_end_filters_and_adds_the_request_id() {
     let output = Output::default();
     let config = LogConfig { format: LogFormat::Json, filter: "warn".to_owned() };
-    let target = env_logger::Target::Pipe(Box::new(output.clone()));
-    let logger = builder(&config).target(target).build();
+    let logger = Logger::new(&config, Lines::to(output.clone(), |_| ()).unwrap());
     with_request_id("req-1".into(), async {
         for level in [Level::Info, Level::Warn] {
             logger.log(&Record::builder().level(level).args(format_args!("said")).build());
         }
     })
     .await;
-    let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+    logger.flush();
+    let written = output.text();
     assert_eq!(written.lines().count(), 1);
     let line: Value = serde_json::from_str(&written).unwrap();
     assert_eq!((&line["level"], &line["request_id"]), (&json!("WARN"), &json!("req-1")));
-    assert!(line["ts"].as_str().unwrap().ends_with('Z'));
+    let time = line["ts"].as_str().unwrap();
+    assert!(chrono::DateTime::parse_from_rfc3339(time).is_ok() && time.len() == TIME.len(), "{time}");
+}
+
+#[test]
+fn a_warning_does_not_wait_and_stands_behind_what_was_logged_before() {
+    let output = Output::default();
+    let config = LogConfig { format: LogFormat::Text, filter: "info".to_owned() };
+    let logger = Logger::new(&config, Lines::to(output.clone(), |_| ()).unwrap());
+    let say = |level, text: String| {
+        logger.log(&Record::builder().level(level).args(format_args!("{text}")).build());
+    };
+    // A machine that is busy may hold it up, though hardly each time.
+    let at_once = (0..20).any(|number| {
+        let begun = Instant::now();
+        say(Level::Info, format!("first {number}"));
+        say(Level::Warn, format!("second {number}"));
+        output.wait_for(&format!("second {number}\n"));
+        begun.elapsed() < lines::MOMENT / 2
+    });
+    assert!(at_once);
+    let written = output.text();
+    assert!(written.find("first 0") < written.find("second 0"), "{written}");
+}
+
+#[test]
+fn what_was_logged_before_a_panic_is_written_before_it() {
+    let output = Output::default();
+    let mut lines = Lines::to(output.clone(), |_| ()).unwrap();
+    flush_on_panic(lines.clone());
+    lines.write_all(b"the last line\n").unwrap();
+    panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
+    assert_eq!(output.text(), "the last line\n");
 }

@@ -1,0 +1,158 @@
+use std::{sync::mpsc, time::Instant};
+
+use super::*;
+
+/// What was written, each call of `write` by itself. Like a pipe whose reader may stand still.
+#[derive(Clone, Default)]
+pub(in crate::telemetry) struct Output {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Default)]
+struct State {
+    pieces: Vec<Vec<u8>>,
+    stands_still: bool,
+}
+
+impl Output {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.0.lock().unwrap()
+    }
+
+    fn stand_still(&self, stands_still: bool) {
+        self.state().stands_still = stands_still;
+        self.shared.1.notify_all();
+    }
+
+    /// All that was written.
+    pub(in crate::telemetry) fn text(&self) -> String {
+        String::from_utf8(self.state().pieces.concat()).unwrap()
+    }
+
+    /// Waits until this is the end of all that was written.
+    pub(in crate::telemetry) fn wait_for(&self, end: &str) {
+        let ends = |state: &mut State| state.pieces.concat().ends_with(end.as_bytes());
+        let patience = Duration::from_secs(10);
+        let waited = self.shared.1.wait_timeout_while(self.state(), patience, |state| !ends(state));
+        let (state, waited) = waited.unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "{end:?} was not written");
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.shared.1.wait_while(self.state(), |state| state.stands_still).unwrap();
+        state.pieces.push(bytes.to_vec());
+        self.shared.1.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lines_to(output: &Output) -> (Lines, mpsc::Receiver<u64>) {
+    let (report, reported) = mpsc::channel();
+    let lines = Lines::to(output.clone(), move |count| report.send(count).unwrap_or_default());
+    (lines.unwrap(), reported)
+}
+
+fn line(number: usize) -> String {
+    format!("line {number} {}\n", "x".repeat(190))
+}
+
+#[test]
+fn lines_are_written_together_and_soon() {
+    let output = Output::default();
+    let (lines, _) = lines_to(&output);
+    let begun = Instant::now();
+    (0..10).for_each(|number| lines.push(line(number).as_bytes()));
+    output.wait_for(&line(9));
+    let took = begun.elapsed();
+    assert!(took < 20 * MOMENT, "{took:?}");
+    assert_eq!(output.text(), (0..10).map(line).collect::<String>());
+    let pieces = output.state().pieces.len();
+    assert!(pieces < 5, "{pieces}");
+}
+
+#[test]
+fn many_lines_are_not_kept_waiting_and_are_written_in_whole_lines() {
+    let output = Output::default();
+    let (lines, _) = lines_to(&output);
+    let long = format!("{}\n", "y".repeat(3 * PIECE));
+    for number in 0..1000 {
+        lines.push(line(number).as_bytes());
+        if number % 100 == 50 {
+            lines.push(long.as_bytes());
+        }
+    }
+    lines.flush();
+    for piece in &output.state().pieces {
+        assert!(piece.ends_with(b"\n") && (piece.len() <= PIECE || *piece == long.as_bytes()));
+    }
+    let written = output.text();
+    let numbered = written.lines().filter(|written| written.starts_with("line "));
+    assert!(numbered.eq((0..1000).map(line).collect::<String>().lines()));
+    assert_eq!(written.lines().count(), 1010);
+}
+
+#[test]
+fn while_nobody_reads_nobody_who_logs_waits_and_what_is_too_much_is_counted() {
+    let output = Output::default();
+    let (lines, reported) = lines_to(&output);
+    output.stand_still(true);
+    let line = line(0);
+    // One batch is on its way out, and as much again waits.
+    let most = 2 * MOST / line.len() + 10_000;
+    (0..most).for_each(|_| lines.push(line.as_bytes()));
+    {
+        let waiting = lines.shared.lock();
+        assert!(waiting.lines.len() <= MOST && waiting.lines.len() > MOST - line.len());
+        assert!(waiting.dropped >= 10_000 / 2, "{}", waiting.dropped);
+    }
+    output.stand_still(false);
+    let dropped = reported.recv_timeout(Duration::from_secs(10)).unwrap();
+    lines.flush();
+    let written = output.text();
+    assert!(written.lines().all(|written| written == line.trim_end()));
+    assert_eq!(written.lines().count() + usize::try_from(dropped).unwrap(), most);
+}
+
+#[test]
+fn whoever_ends_the_process_does_not_wait_for_ever_for_a_reader() {
+    let output = Output::default();
+    let (lines, _) = lines_to(&output);
+    output.stand_still(true);
+    lines.push(b"never read\n");
+    let begun = Instant::now();
+    lines.flush();
+    assert!((LAST_LINES..3 * LAST_LINES).contains(&begun.elapsed()));
+    output.stand_still(false);
+}
+
+#[test]
+fn a_pipe_that_is_full_and_says_so_gets_the_rest_later() {
+    /// Takes three bytes at a time, every other time.
+    struct Narrow(Output, bool);
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                Err(ErrorKind::WouldBlock.into())
+            } else {
+                self.0.write(&bytes[..bytes.len().min(3)])
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let output = Output::default();
+    let lines = Lines::to(Narrow(output.clone(), false), |_| ()).unwrap();
+    lines.push(b"in small pieces\n");
+    lines.flush();
+    assert_eq!(output.text(), "in small pieces\n");
+}
