@@ -48,6 +48,9 @@ use prometheus::Registry;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
+/// For benchmarks.
+#[doc(hidden)]
+pub use self::envelope::Envelope;
 pub use self::{
     batch::Item,
     entry::{Json, Stored},

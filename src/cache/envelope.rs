@@ -28,21 +28,23 @@ const LARGEST: usize = 16 * 1024 * 1024;
 
 /// An entry as it is in L2.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Envelope {
-    pub(super) epoch: u64,
-    pub(super) as_of: u64,
-    pub(super) created_ms: u64,
+pub struct Envelope {
+    pub epoch: u64,
+    pub as_of: u64,
+    pub created_ms: u64,
     /// The instance that stored it; may be unknown.
-    pub(super) origin: String,
+    pub origin: String,
     /// How long it is kept beyond its time.
-    pub(super) kept_ms: u64,
-    pub(super) tags: Vec<Tag>,
+    pub kept_ms: u64,
+    pub tags: Vec<Tag>,
     /// `None`: it is known that there is nothing.
-    pub(super) payload: Option<Bytes>,
+    pub payload: Option<Bytes>,
 }
 
 impl Envelope {
-    pub(super) fn write(&self) -> Vec<u8> {
+    /// As bytes.
+    #[must_use]
+    pub fn write(&self) -> Vec<u8> {
         let Self { epoch, as_of, created_ms, origin, kept_ms, .. } = self;
         let payload = self.payload.as_deref().unwrap_or_default();
         let compressed = (payload.len() >= COMPRESSED_FROM).then(|| block::compress_prepend_size(payload));
@@ -60,12 +62,14 @@ impl Envelope {
         bytes
     }
 
-    pub(super) fn read(bytes: &Bytes) -> Option<Self> {
+    /// From bytes; `None`: they are no envelope.
+    #[must_use]
+    pub fn read(bytes: &Bytes) -> Option<Self> {
         let header_end = bytes.iter().position(|byte| *byte == b'\n')?;
         let (header, rest) = (bytes.get(..header_end)?, bytes.get(header_end + 1..)?);
         let tags_length = rest.iter().position(|byte| *byte == b'\n')?;
         let tags = std::str::from_utf8(rest.get(..tags_length)?).ok()?;
-        let payload = bytes.slice(header_end + 1 + tags_length + 1..);
+        let payload = rest.get(tags_length + 1..)?;
 
         let mut words = std::str::from_utf8(header).ok()?.split(' ');
         if words.next()? != FORMAT {
@@ -75,8 +79,9 @@ impl Envelope {
         let as_of = words.next()?.parse().ok()?;
         let created_ms = words.next()?.parse().ok()?;
         let payload = match words.next()? {
-            "value" => Some(payload),
-            "lz4" => Some(decompress(&payload)?),
+            // A copy, which does not keep header and tags along for as long as it is kept itself.
+            "value" => Some(Bytes::copy_from_slice(payload)),
+            "lz4" => Some(decompress(payload)?),
             "absent" => None,
             _ => return None,
         };

@@ -11,6 +11,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::BuildHasher as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -280,14 +281,16 @@ pub enum Required {
     Load,
 }
 
-/// The states of all tags that something depends on.
+/// The states of all tags that something depends on, by a hash of their names, which are much longer. Should two names
+/// ever share one, then to invalidate one is to invalidate both, which costs a load.
 #[derive(Default)]
 struct Registry {
     shards: Sharded<Shard>,
+    hasher: RandomState,
 }
 
 struct Shard {
-    states: HashMap<Tag, Weak<TagState>, RandomState>,
+    states: HashMap<u64, Weak<TagState>, RandomState>,
     sweep_at: usize,
 }
 
@@ -299,8 +302,9 @@ impl Default for Shard {
 
 impl Registry {
     fn state(&self, tag: &Tag) -> Arc<TagState> {
-        let mut shard = self.shards.of(tag);
-        if let Some(state) = shard.states.get(tag).and_then(Weak::upgrade) {
+        let name = self.hasher.hash_one(tag);
+        let mut shard = self.shards.of(&name);
+        if let Some(state) = shard.states.get(&name).and_then(Weak::upgrade) {
             return state;
         }
         if shard.states.len() >= shard.sweep_at {
@@ -308,7 +312,7 @@ impl Registry {
             shard.sweep_at = (shard.states.len() * 2).max(1024);
         }
         let state = Arc::new(TagState::default());
-        shard.states.insert(tag.clone(), Arc::downgrade(&state));
+        shard.states.insert(name, Arc::downgrade(&state));
         state
     }
 }

@@ -75,13 +75,13 @@ pub fn view(
     read: &Read<View>,
 ) -> Result<HttpResponse, AppError> {
     let Some(view) = &read.value else { return Err(AppError::NotFound) };
-    let etag = HeaderValue::from_maybe_shared(view.etag.clone()).map_err(AppError::internal)?;
+    let etag = HeaderValue::from_maybe_shared(view.etag()).map_err(AppError::internal)?;
     let not_modified =
-        request.headers().get_all(IF_NONE_MATCH).any(|sent| matches_weakly(sent.as_bytes(), &view.etag));
+        request.headers().get_all(IF_NONE_MATCH).any(|sent| matches_weakly(sent.as_bytes(), etag.as_bytes()));
     let mut response = if not_modified {
         HttpResponse::NotModified().finish()
     } else {
-        let mut response = HttpResponse::Ok().body(view.body.clone());
+        let mut response = HttpResponse::Ok().body(view.body());
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         response
     };
@@ -92,7 +92,7 @@ pub fn view(
     headers.insert(ETAG, etag);
     headers.insert(CACHE_CONTROL, PRIVATE);
     headers.insert(VARY, VARIES);
-    if let Some(cursor) = &view.next_cursor {
+    if let Some(cursor) = view.next_cursor() {
         headers.insert(LINK, next_link(app, request, cursor)?);
     }
     if let Some(is_staff) = caller.is_staff {
@@ -170,12 +170,12 @@ pub fn changed(written: &Written<View>) -> Result<HttpResponse, AppError> {
 }
 
 fn object(status: StatusCode, written: &Written<View>) -> Result<HttpResponse, AppError> {
-    let mut response = acknowledged(status, written)?.body(written.value.body.clone());
+    let mut response = acknowledged(status, written)?.body(written.value.body());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, PRIVATE);
     headers.insert(VARY, VARIES);
-    let etag = HeaderValue::from_maybe_shared(written.value.etag.clone());
+    let etag = HeaderValue::from_maybe_shared(written.value.etag());
     headers.insert(ETAG, etag.map_err(AppError::internal)?);
     Ok(response)
 }
@@ -185,11 +185,11 @@ fn object(status: StatusCode, written: &Written<View>) -> Result<HttpResponse, A
 /// # Errors
 /// When the cursor makes no link.
 pub fn uncached(app: &App, request: &HttpRequest, view: &View) -> Result<HttpResponse, AppError> {
-    let mut response = HttpResponse::Ok().body(view.body.clone());
+    let mut response = HttpResponse::Ok().body(view.body());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
-    if let Some(cursor) = &view.next_cursor {
+    if let Some(cursor) = view.next_cursor() {
         headers.insert(LINK, next_link(app, request, cursor)?);
     }
     Ok(response)
@@ -200,7 +200,7 @@ pub fn uncached(app: &App, request: &HttpRequest, view: &View) -> Result<HttpRes
 /// # Errors
 /// When the token makes no header.
 pub fn changed_uncached(written: &Written<View>) -> Result<HttpResponse, AppError> {
-    let mut response = acknowledged(StatusCode::OK, written)?.body(written.value.body.clone());
+    let mut response = acknowledged(StatusCode::OK, written)?.body(written.value.body());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);

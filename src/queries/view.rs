@@ -15,16 +15,13 @@ use utoipa::{
 
 use crate::cache::Stored;
 
-/// A cached response.
+/// A cached response: entity tag, cursor and body in one piece of memory, and in the form in which L2 keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// JSON.
-    pub body: Bytes,
-    /// The `ETag`, quotes included. That of an object is strong and begins with the row's version, which alone would not
-    /// do: the object also shows rows of others. That of a list is weak.
-    pub etag: Bytes,
-    /// The cursor of the next page.
-    pub next_cursor: Option<String>,
+    /// A line for the entity tag, a line for the cursor, and the body.
+    parts: Bytes,
+    etag_end: usize,
+    body_at: usize,
 }
 
 /// A page of a list, as it is sent.
@@ -61,16 +58,47 @@ impl View {
     #[must_use]
     pub fn object(version: i64, object: &impl Serialize) -> Self {
         let body = to_json(object);
-        let etag = format!("\"{version}-{}\"", short_hash(&body)).into();
-        Self { body, etag, next_cursor: None }
+        Self::new(&format!("\"{version}-{}\"", short_hash(&body)), None, &body)
     }
 
     /// A page of a list.
     #[must_use]
     pub fn page(page: Page<impl Serialize>) -> Self {
         let body = to_json(&page);
-        let etag = format!("W/\"{}\"", short_hash(&body)).into();
-        Self { body, etag, next_cursor: page.next_cursor }
+        Self::new(&format!("W/\"{}\"", short_hash(&body)), page.next_cursor.as_deref(), &body)
+    }
+
+    /// What was shown before, with its entity tag.
+    #[must_use]
+    pub fn new(etag: &str, next_cursor: Option<&str>, body: &[u8]) -> Self {
+        let cursor = next_cursor.unwrap_or_default();
+        let (etag_end, body_at) = (etag.len(), etag.len() + cursor.len() + 2);
+        // Not more than is needed, for as long as it is kept.
+        let mut parts = Vec::with_capacity(body_at + body.len());
+        for part in [etag.as_bytes(), b"\n", cursor.as_bytes(), b"\n", body] {
+            parts.extend_from_slice(part);
+        }
+        Self { parts: parts.into(), etag_end, body_at }
+    }
+
+    /// JSON.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.parts.slice(self.body_at..)
+    }
+
+    /// The `ETag`, quotes included. That of an object is strong and begins with the row's version, which alone would not
+    /// do: the object also shows rows of others. That of a list is weak.
+    #[must_use]
+    pub fn etag(&self) -> Bytes {
+        self.parts.slice(..self.etag_end)
+    }
+
+    /// The cursor of the next page.
+    #[must_use]
+    pub fn next_cursor(&self) -> Option<&str> {
+        let cursor = self.parts.get(self.etag_end + 1..self.body_at - 1)?;
+        std::str::from_utf8(cursor).ok().filter(|cursor| !cursor.is_empty())
     }
 }
 
@@ -102,8 +130,8 @@ impl<T: ToSchema> ToSchema for Page<T> {
 }
 
 /// Our own types: they have no maps with odd keys and no serialiser of their own that could fail.
-fn to_json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).unwrap_or_default().into()
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 fn short_hash(body: &[u8]) -> String {
@@ -115,33 +143,19 @@ fn short_hash(body: &[u8]) -> String {
 
 impl Stored for View {
     fn encode(&self) -> Option<Vec<u8>> {
-        let cursor = self.next_cursor.as_deref().unwrap_or_default();
-        let mut payload = Vec::with_capacity(self.etag.len() + cursor.len() + self.body.len() + 2);
-        payload.extend_from_slice(&self.etag);
-        payload.push(b'\n');
-        payload.extend_from_slice(cursor.as_bytes());
-        payload.push(b'\n');
-        payload.extend_from_slice(&self.body);
-        Some(payload)
+        Some(self.parts.to_vec())
     }
 
     fn decode(payload: Bytes) -> Option<Self> {
         let etag_end = payload.iter().position(|byte| *byte == b'\n')?;
-        let cursor_length = payload.get(etag_end + 1..)?.iter().position(|byte| *byte == b'\n')?;
-        let cursor_end = etag_end + 1 + cursor_length;
-        let cursor = std::str::from_utf8(payload.get(etag_end + 1..cursor_end)?).ok()?;
-        Some(Self {
-            next_cursor: (!cursor.is_empty()).then(|| cursor.to_owned()),
-            etag: payload.slice(..etag_end),
-            body: payload.slice(cursor_end + 1..),
-        })
+        let cursor = payload.get(etag_end + 1..)?;
+        let cursor_length = cursor.iter().position(|byte| *byte == b'\n')?;
+        std::str::from_utf8(cursor.get(..cursor_length)?).ok()?;
+        Some(Self { parts: payload, etag_end, body_at: etag_end + cursor_length + 2 })
     }
 
     fn weight(&self) -> usize {
-        self.body.len()
-            + self.etag.len()
-            + self.next_cursor.as_ref().map_or(0, String::len)
-            + size_of::<Self>()
+        size_of::<Self>() + self.parts.len()
     }
 }
 
@@ -160,8 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn a_view_has_its_parts() {
+        let page = |cursor: Option<&str>| {
+            let page = Page { data: vec![1], next_cursor: cursor.map(ToOwned::to_owned), has_more: true };
+            View::page(page)
+        };
+        assert_eq!(page(Some("abc")).next_cursor(), Some("abc"));
+        assert_eq!(page(None).next_cursor(), None);
+        assert_eq!(page(Some("abc")).body(), r#"{"data":[1],"next_cursor":"abc","has_more":true}"#);
+        let old = View::new("\"7-b\"", None, b"{\n}");
+        assert_eq!((old.etag(), old.body(), old.next_cursor()), ("\"7-b\"".into(), "{\n}".into(), None));
+    }
+
+    #[test]
     fn the_entity_tag_changes_with_the_version_and_with_what_is_shown() {
-        let etag = |version, name| View::object(version, &json!({ "author": name })).etag;
+        let etag = |version, name| View::object(version, &json!({ "author": name })).etag();
         assert_ne!(etag(1, "a"), etag(2, "a"));
         assert_ne!(etag(1, "a"), etag(1, "b"));
         assert_eq!(etag(1, "a"), etag(1, "a"));

@@ -69,7 +69,7 @@ pub async fn create(
                 if kept.fingerprint != fingerprint {
                     return Err(AppError::IdempotencyKeyReused);
                 }
-                let view = View { body: kept.body.into(), etag: kept.etag.into(), next_cursor: None };
+                let view = View::new(&kept.etag, None, kept.body.as_bytes());
                 return Ok(Created { path: kept.location, view, by: Maker::SameKey });
             }
             let created = make(tx).await?;
@@ -83,8 +83,8 @@ pub async fn create(
                 key: key.clone(),
                 fingerprint: fingerprint.to_vec(),
                 location: created.path.clone(),
-                etag: text(&created.view.etag)?,
-                body: text(&created.view.body)?,
+                etag: text(&created.view.etag())?,
+                body: text(&created.view.body())?,
             };
             row.insert(tx).await?;
             Ok(created)
