@@ -1,21 +1,29 @@
 //! The cache core by itself: `cargo bench --bench cache`.
 //!
 //! Compare within one run; machines differ, and differ from minute to minute.
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot be set up may panic"
+)]
 
 use std::{
     hash::{BuildHasher as _, RandomState},
     hint::black_box,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use divan::Bencher;
 use lockstep::cache::{
-    ArgumentsHash, Cache, Json, Key, Loaded, Policy, PolicyOptions, Question, Settings, Tag,
+    ArgumentsHash, Cache, Envelope, Json, Key, Loaded, Policy, PolicyOptions, Question, Settings, Tag,
 };
+use moka::{Expiry, policy::EvictionPolicy};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn main() {
     divan::main();
@@ -41,8 +49,7 @@ impl Setup {
         };
         let cache = Cache::new(settings, runtime.handle().clone(), &prometheus::Registry::new()).unwrap();
         cache.trust_alone();
-        let hour = Duration::from_secs(3600);
-        let policy = cache.policy("bench", PolicyOptions::new(hour, hour));
+        let policy = cache.policy("bench", PolicyOptions::new(HOUR, HOUR));
         Self { runtime, cache, policy }
     }
 
@@ -63,16 +70,56 @@ fn tags(count: u128) -> Vec<Tag> {
     (0..count).map(|number| Tag::new("tag", Uuid::from_u128(number))).collect()
 }
 
-/// What there is to compare with.
+/// What there is to compare with: keys, values and settings are those of L1, and nothing is judged.
 #[divan::bench]
 fn plain_moka_get(bencher: Bencher<'_, '_>) {
-    let cache = moka::sync::Cache::new(1000);
-    cache.insert(key(1), Arc::new(7_u64));
-    bencher.bench(|| black_box(cache.get(&black_box(key(1)))));
+    bench_moka_get(bencher, |moka| moka.expire_after(AnHour).build());
 }
 
+/// The same where all entries live equally long.
+#[divan::bench]
+fn plain_moka_get_with_one_life_for_all(bencher: Bencher<'_, '_>) {
+    bench_moka_get(bencher, |moka| moka.time_to_live(HOUR).build());
+}
+
+/// The same where entries live until they are pushed out.
+#[divan::bench]
+fn plain_moka_get_without_times(bencher: Bencher<'_, '_>) {
+    bench_moka_get(bencher, |moka| moka.build());
+}
+
+type Moka = moka::sync::Cache<Key, Arc<u64>>;
+type MokaBuilder = moka::sync::CacheBuilder<Key, Arc<u64>, Moka>;
+
+fn bench_moka_get(bencher: Bencher<'_, '_>, build: fn(MokaBuilder) -> Moka) {
+    let builder = Moka::builder().max_capacity(4 << 30).weigher(|_, _| 1000);
+    let cache = build(builder.eviction_policy(EvictionPolicy::lru()));
+    cache.insert(key(1), Arc::new(7));
+    bencher.bench(|| cache.get(&black_box(key(1))));
+}
+
+struct AnHour;
+
+impl Expiry<Key, Arc<u64>> for AnHour {
+    fn expire_after_create(&self, _: &Key, _: &Arc<u64>, _: Instant) -> Option<Duration> {
+        Some(HOUR)
+    }
+}
+
+/// As a request has it, before it makes anything ready for a load.
 #[divan::bench(args = [1, 3, 8, 51])]
 fn l1_hit(bencher: Bencher<'_, '_>, tag_count: u128) {
+    let (setup, tags) = (Setup::new(), tags(tag_count));
+    setup.runtime.block_on(setup.read(key(1), &tags));
+    bencher.bench(|| {
+        let question = Question { key: black_box(key(1)), token: None };
+        setup.cache.recall::<Json<u64>>(&setup.policy, question).unwrap()
+    });
+}
+
+/// As a cached function has it.
+#[divan::bench(args = [3])]
+fn l1_hit_of_read(bencher: Bencher<'_, '_>, tag_count: u128) {
     let (setup, tags) = (Setup::new(), tags(tag_count));
     setup.runtime.block_on(setup.read(key(1), &tags));
     // Polled by hand: a hit is ready at once, and a runtime's entry would be most of what is measured.
@@ -126,4 +173,23 @@ fn hash_key(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn hash_arguments(bencher: Bencher<'_, '_>) {
     bencher.bench(|| ArgumentsHash::of(&black_box((50, Some("cursor")))));
+}
+
+/// Header, tags and, from 1 KB on, the decompression of what is as plain as JSON is.
+#[divan::bench(args = [0, 700, 1_100, 20_000])]
+fn read_an_envelope(bencher: Bencher<'_, '_>, bytes: usize) {
+    let people: String =
+        (0..).map(|number| format!(r#"{{"id":{number},"name":"Ada","active":true}},"#)).take(700).collect();
+    let payload = (bytes > 0).then(|| Bytes::copy_from_slice(&people.as_bytes()[..bytes]));
+    let envelope = Envelope {
+        epoch: 0xfeed,
+        as_of: 41,
+        created_ms: 1_790_000_000_000,
+        origin: "bench".to_owned(),
+        kept_ms: 3_600_000,
+        tags: tags(3),
+        payload,
+    };
+    let bytes = Bytes::from(envelope.write());
+    bencher.bench(|| Envelope::read(black_box(&bytes)).unwrap());
 }
