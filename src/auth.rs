@@ -37,7 +37,7 @@ pub struct Credential {
 /// [`AppError::NotFound`] for whoever is no member: to them the workspace does not exist.
 pub async fn membership(
     queries: &Queries,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     token: Option<&Token>,
 ) -> Result<Role, AppError> {
@@ -51,7 +51,7 @@ pub async fn membership(
 /// [`AppError::NotFound`] for whoever is no member, [`AppError::Forbidden`] for too low a role.
 pub async fn require(
     tx: &mut Tx,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     least: Role,
 ) -> Result<Role, AppError> {
@@ -73,7 +73,7 @@ pub async fn require(
 /// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.
 pub async fn readership(
     queries: &Queries,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     channel: ChannelId,
     token: Option<&Token>,
@@ -90,7 +90,7 @@ pub async fn readership(
 /// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.
 pub async fn require_reader(
     tx: &mut Tx,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     channel: ChannelId,
 ) -> Result<ChannelReader, AppError> {

@@ -12,6 +12,7 @@ pub mod schema;
 pub mod seed;
 pub mod snapshot;
 mod tx;
+mod write;
 
 use std::{
     sync::{
@@ -32,41 +33,13 @@ use diesel_async::{
         deadpool::{BuildError, Object, Pool},
     },
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
-pub use self::tx::{Hooks, Reader, Tx};
-use crate::{cache::Token, domain::Change, models::journal::JournalRow, telemetry::in_this_request};
-
-/// What a transaction has committed.
-#[derive(Debug)]
-pub struct Committed {
-    /// What its rows announced and what the journal recorded, each once.
-    pub changes: Vec<Change>,
-    /// Its rows in the journal.
-    pub journal_ids: Vec<i64>,
-    /// Its position there, if it has any.
-    pub position: Option<u64>,
-}
-
-/// Tells all instances what was committed.
-pub type Announce = Arc<dyn Fn(Committed) -> BoxFuture<'static, Token> + Send + Sync>;
-
-/// A value that was written, and the token with which it will be seen.
-#[derive(Debug)]
-pub struct Written<T> {
-    /// The value.
-    pub value: T,
-    /// For the header `Consistency-Token`.
-    pub token: Token,
-}
-
-impl<T> Written<T> {
-    /// The same write, shown differently.
-    pub fn map<U>(self, show: impl FnOnce(T) -> U) -> Written<U> {
-        Written { value: show(self.value), token: self.token }
-    }
-}
+pub use self::{
+    tx::{Hooks, Reader, Tx},
+    write::{Announce, Committed, Work, Written},
+};
 
 /// The database of a process. Clones are cheap: every cached read takes one along.
 #[derive(Clone)]
@@ -195,38 +168,6 @@ impl Db {
         self.reader().await?.run(work).await
     }
 
-    /// Runs `work` in a transaction. What its rows announced is heard by every instance after the commit and before
-    /// this returns, and never after a rollback. A caller that goes away in the middle leaves nothing behind; one
-    /// that goes away during the commit does not keep it from being announced.
-    ///
-    /// # Errors
-    /// What `work` returns, and [`DbError`] when the transaction cannot begin or commit.
-    pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>) -> Result<Written<T>, E>
-    where
-        E: From<DbError>,
-    {
-        let connection = check_out(&self.0.write).await.map_err(DbError::from)?;
-        let mut tx = Tx { reader: Reader { connection }, changes: Vec::new() };
-        AnsiTransactionManager::begin_transaction(&mut *tx.reader.connection).await.map_err(DbError::from)?;
-        match work(&mut tx).await {
-            Ok(value) => {
-                let finishing = in_this_request(finish(tx, Arc::clone(&self.0.announce)));
-                let token = match self.0.main.spawn(finishing).await {
-                    Ok(committed) => committed?,
-                    Err(stopped) => {
-                        return Err(DbError::from(Unavailable::Unreachable(stopped.into())).into());
-                    }
-                };
-                Ok(Written { value, token })
-            }
-            Err(err) => {
-                // A connection that cannot roll back is broken, and the pool drops it.
-                let _ = AnsiTransactionManager::rollback_transaction(&mut *tx.reader.connection).await;
-                Err(err)
-            }
-        }
-    }
-
     /// Runs statements of the journal and of the log of events, which change nothing that is cached, on connections that requests cannot take
     /// away. What takes too long is given up together with its connection.
     pub(crate) async fn journal<T>(
@@ -243,27 +184,6 @@ impl Db {
             }
         }
     }
-}
-
-/// Commits and announces.
-async fn finish(mut tx: Tx, announce: Announce) -> Result<Token, DbError> {
-    let connection = &mut *tx.reader.connection;
-    let mut changes = tx.changes;
-    // The journal knows more than the hooks: rows that a foreign key took along.
-    let recorded = JournalRow::list_of_transaction(connection).await?;
-    changes.extend(recorded.iter().flat_map(|row| row.changes.clone()));
-    changes.sort_unstable();
-    changes.dedup();
-    let outcome = AnsiTransactionManager::commit_transaction(connection).await;
-    // Given back before the announcement: no connection is held over the round trip to Redis.
-    drop(tx.reader);
-    // A commit whose answer was lost may have happened, or may still happen after this: announced now, and left to the
-    // relay for then.
-    let journal_ids = if outcome.is_ok() { recorded.iter().map(|row| row.id).collect() } else { Vec::new() };
-    let position = recorded.first().map(|row| row.position);
-    let token = announce(Committed { changes, journal_ids, position }).await;
-    outcome?;
-    Ok(token)
 }
 
 /// A reader on loan. One that is dropped before its end may be in the middle of a statement, behind which the next

@@ -38,7 +38,7 @@ pub(super) async fn log_out(app: Data<App>, body: Body<Refresh>) -> Result<HttpR
 }
 
 pub(super) async fn log_out_everywhere(app: Data<App>, caller: Caller) -> Result<HttpResponse, AppError> {
-    reply::done(&sessions::log_out_everywhere(&app, &caller.actor).await?)
+    reply::done(&sessions::log_out_everywhere(&app, caller.actor).await?)
 }
 
 pub(super) async fn change_password(
@@ -46,5 +46,5 @@ pub(super) async fn change_password(
     caller: Caller,
     body: Body<ChangePassword>,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&sessions::change_password(&app, &caller.actor, body.0).await?)
+    reply::done(&sessions::change_password(&app, caller.actor, body.0).await?)
 }

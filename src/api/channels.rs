@@ -28,7 +28,7 @@ pub(super) async fn list_channels(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, user, token) = (path.into_inner(), caller.actor.user_id, caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    let allowed = membership(&app.queries, caller.actor, workspace, token);
     let after = page.position(&app.cursors, ChannelsOfReader::scope(workspace))?;
     let cursors = app.cursors.clone();
     let query = ChannelsOfReader { workspace, user, after, limit: page.limit()?, cursors };
@@ -41,7 +41,7 @@ pub(super) async fn create_channel(
     path: Path<WorkspaceId>,
     new: Creation<CreateChannel>,
 ) -> Result<HttpResponse, AppError> {
-    reply::created(&app, channels::create(&app, &caller.actor, path.into_inner(), new).await?)
+    reply::created(&app, channels::create(&app, caller.actor, path.into_inner(), new).await?)
 }
 
 pub(super) async fn get_channel(
@@ -51,7 +51,7 @@ pub(super) async fn get_channel(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    let allowed = readership(&app.queries, caller.actor, workspace, channel, token);
     reply::cached_if(allowed, &app, &request, &caller, ChannelById(channel)).await
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn change_channel(
     path: Path<(WorkspaceId, ChannelId)>,
     body: Body<ChangeChannel>,
 ) -> Result<HttpResponse, AppError> {
-    reply::changed(&channels::change(&app, &caller.actor, path.into_inner(), body.0).await?)
+    reply::changed(&channels::change(&app, caller.actor, path.into_inner(), body.0).await?)
 }
 
 pub(super) async fn delete_channel(
@@ -69,7 +69,7 @@ pub(super) async fn delete_channel(
     caller: Caller,
     path: Path<(WorkspaceId, ChannelId)>,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&channels::delete(&app, &caller.actor, path.into_inner()).await?)
+    reply::done(&channels::delete(&app, caller.actor, path.into_inner()).await?)
 }
 
 pub(super) async fn list_channel_members(
@@ -80,7 +80,7 @@ pub(super) async fn list_channel_members(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    let allowed = readership(&app.queries, caller.actor, workspace, channel, token);
     let after = page.position(&app.cursors, MembersOfChannel::scope(channel))?;
     let query = MembersOfChannel { channel, after, limit: page.limit()?, cursors: app.cursors.clone() };
     reply::cached_if(allowed, &app, &request, &caller, query).await
@@ -93,7 +93,7 @@ pub(super) async fn get_channel_member(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel, user), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    let allowed = readership(&app.queries, caller.actor, workspace, channel, token);
     reply::cached_if(allowed, &app, &request, &caller, ChannelMemberByUser { channel, user }).await
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn add_channel_member(
     caller: Caller,
     path: Path<(WorkspaceId, ChannelId, UserId)>,
 ) -> Result<HttpResponse, AppError> {
-    reply::created(&app, channels::add_member(&app, &caller.actor, path.into_inner()).await?)
+    reply::created(&app, channels::add_member(&app, caller.actor, path.into_inner()).await?)
 }
 
 pub(super) async fn remove_channel_member(
@@ -110,5 +110,5 @@ pub(super) async fn remove_channel_member(
     caller: Caller,
     path: Path<(WorkspaceId, ChannelId, UserId)>,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&channels::remove_member(&app, &caller.actor, path.into_inner()).await?)
+    reply::done(&channels::remove_member(&app, caller.actor, path.into_inner()).await?)
 }

@@ -35,7 +35,7 @@ pub(super) async fn list_documents(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    let allowed = membership(&app.queries, caller.actor, workspace, token);
     let after = page.position(&app.cursors, DocumentsOfWorkspace::scope(workspace))?;
     let query = DocumentsOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
     reply::cached_if(allowed, &app, &request, &caller, query).await
@@ -47,7 +47,7 @@ pub(super) async fn create_document(
     path: Path<WorkspaceId>,
     new: Creation<CreateDocument>,
 ) -> Result<HttpResponse, AppError> {
-    reply::created(&app, documents::create(&app, &caller.actor, path.into_inner(), new).await?)
+    reply::created(&app, documents::create(&app, caller.actor, path.into_inner(), new).await?)
 }
 
 pub(super) async fn get_document(
@@ -57,7 +57,7 @@ pub(super) async fn get_document(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    let allowed = membership(&app.queries, caller.actor, workspace, token);
     reply::cached_if(allowed, &app, &request, &caller, DocumentById { workspace, document }).await
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn change_document(
     if_match: IfMatch,
     body: Body<ChangeDocument>,
 ) -> Result<HttpResponse, AppError> {
-    reply::changed(&documents::change(&app, &caller.actor, path.into_inner(), &if_match, body.0).await?)
+    reply::changed(&documents::change(&app, caller.actor, path.into_inner(), if_match, body.0).await?)
 }
 
 pub(super) async fn delete_document(
@@ -77,7 +77,7 @@ pub(super) async fn delete_document(
     path: Path<(WorkspaceId, DocumentId)>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&documents::delete(&app, &caller.actor, path.into_inner(), &if_match).await?)
+    reply::done(&documents::delete(&app, caller.actor, path.into_inner(), if_match).await?)
 }
 
 pub(super) async fn list_document_versions(
@@ -88,7 +88,7 @@ pub(super) async fn list_document_versions(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, document), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    let allowed = membership(&app.queries, caller.actor, workspace, token);
     let before = page.position(&app.cursors, VersionsOfDocument::scope(document))?;
     let cursors = app.cursors.clone();
     let query = VersionsOfDocument { workspace, document, before, limit: page.limit()?, cursors };
@@ -102,7 +102,7 @@ pub(super) async fn get_document_version(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let version @ (workspace, document, _) = path.into_inner();
-    membership(&app.queries, &caller.actor, workspace, caller.token.as_ref()).await?;
+    membership(&app.queries, caller.actor, workspace, caller.token.as_ref()).await?;
     let cache = ViewCache::for_all("document-version", Kind::Document).tag(tags::document(document));
     cache.answer(&app, &request, &caller, move |db, learned| load_version(db, version, learned).boxed()).await
 }

@@ -63,6 +63,6 @@ pub(super) async fn stream_events(
 }
 
 pub(super) async fn create_event_ticket(app: Data<App>, caller: Caller) -> Result<HttpResponse, AppError> {
-    let ticket = events::issue_ticket(&app, &caller.actor, &caller.credential).await?;
+    let ticket = events::issue_ticket(&app, caller.actor, &caller.credential).await?;
     reply::secrets(StatusCode::CREATED, &ticket)
 }

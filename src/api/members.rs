@@ -28,7 +28,7 @@ pub(super) async fn list_members(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    let allowed = membership(&app.queries, caller.actor, workspace, token);
     let after = page.position(&app.cursors, MembersOfWorkspace::scope(workspace))?;
     let query = MembersOfWorkspace { workspace, after, limit: page.limit()?, cursors: app.cursors.clone() };
     reply::cached_if(allowed, &app, &request, &caller, query).await
@@ -40,7 +40,7 @@ pub(super) async fn add_member(
     path: Path<WorkspaceId>,
     new: Creation<AddMember>,
 ) -> Result<HttpResponse, AppError> {
-    reply::created(&app, members::add(&app, &caller.actor, path.into_inner(), new).await?)
+    reply::created(&app, members::add(&app, caller.actor, path.into_inner(), new).await?)
 }
 
 pub(super) async fn get_member(
@@ -50,7 +50,7 @@ pub(super) async fn get_member(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, user), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, workspace, token);
+    let allowed = membership(&app.queries, caller.actor, workspace, token);
     reply::cached_if(allowed, &app, &request, &caller, MemberByUser { workspace, user }).await
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn change_member(
     body: Body<ChangeMember>,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, user) = path.into_inner();
-    reply::changed(&members::change(&app, &caller.actor, workspace, user, body.0).await?)
+    reply::changed(&members::change(&app, caller.actor, workspace, user, body.0).await?)
 }
 
 pub(super) async fn remove_member(
@@ -70,5 +70,5 @@ pub(super) async fn remove_member(
     path: Path<(WorkspaceId, UserId)>,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, user) = path.into_inner();
-    reply::done(&members::remove(&app, &caller.actor, workspace, user).await?)
+    reply::done(&members::remove(&app, caller.actor, workspace, user).await?)
 }

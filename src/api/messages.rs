@@ -58,7 +58,7 @@ pub(super) async fn list_messages(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    let allowed = readership(&app.queries, caller.actor, workspace, channel, token);
     let from_start = window.window()?;
     let window = page.position(&app.cursors, MessagesOfChannel::scope(channel))?.unwrap_or(from_start);
     let query = MessagesOfChannel { channel, window, limit: page.limit()?, cursors: app.cursors.clone() };
@@ -71,7 +71,7 @@ pub(super) async fn send_message(
     path: Path<(WorkspaceId, ChannelId)>,
     new: Creation<SendMessage>,
 ) -> Result<HttpResponse, AppError> {
-    reply::created(&app, messages::send(&app, &caller.actor, path.into_inner(), new).await?)
+    reply::created(&app, messages::send(&app, caller.actor, path.into_inner(), new).await?)
 }
 
 pub(super) async fn get_message(
@@ -81,7 +81,7 @@ pub(super) async fn get_message(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let ((workspace, channel, message), token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = readership(&app.queries, &caller.actor, workspace, channel, token);
+    let allowed = readership(&app.queries, caller.actor, workspace, channel, token);
     reply::cached_if(allowed, &app, &request, &caller, MessageById { channel, message }).await
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn edit_message(
     path: Path<(WorkspaceId, ChannelId, MessageId)>,
     body: Body<EditMessage>,
 ) -> Result<HttpResponse, AppError> {
-    reply::changed(&messages::edit(&app, &caller.actor, path.into_inner(), body.0).await?)
+    reply::changed(&messages::edit(&app, caller.actor, path.into_inner(), body.0).await?)
 }
 
 pub(super) async fn delete_message(
@@ -99,5 +99,5 @@ pub(super) async fn delete_message(
     caller: Caller,
     path: Path<(WorkspaceId, ChannelId, MessageId)>,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&messages::delete(&app, &caller.actor, path.into_inner()).await?)
+    reply::done(&messages::delete(&app, caller.actor, path.into_inner()).await?)
 }

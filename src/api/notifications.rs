@@ -89,7 +89,7 @@ pub(super) async fn change_notification(
     path: Path<NotificationId>,
     body: Body<ChangeNotification>,
 ) -> Result<HttpResponse, AppError> {
-    reply::changed_uncached(&notifications::change(&app, &caller.actor, path.into_inner(), body.0).await?)
+    reply::changed_uncached(&notifications::change(&app, caller.actor, path.into_inner(), body.0).await?)
 }
 
 pub(super) async fn read_all_notifications(
@@ -97,5 +97,5 @@ pub(super) async fn read_all_notifications(
     caller: Caller,
     body: OptionalBody<ReadAll>,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&notifications::read_all(&app, &caller.actor, body.0).await?)
+    reply::done(&notifications::read_all(&app, caller.actor, body.0).await?)
 }

@@ -68,7 +68,7 @@ pub(super) async fn search(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (workspace, user, token) = (path.into_inner(), caller.actor.user_id, caller.token.as_ref());
-    membership(&app.queries, &caller.actor, workspace, token).await?;
+    membership(&app.queries, caller.actor, workspace, token).await?;
     let (words, types) = (sought.words()?, sought.types()?);
     let private_channels = private_channels_of(&app.queries, workspace, user, token).await?;
     let after = page.position(&app.cursors, Search::scope(workspace, &words, types))?;

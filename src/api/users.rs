@@ -27,7 +27,7 @@ pub(super) async fn change_profile(
     caller: Caller,
     body: Body<ChangeProfile>,
 ) -> Result<HttpResponse, AppError> {
-    reply::changed(&users::change_profile(&app, &caller.actor, body.0).await?)
+    reply::changed(&users::change_profile(&app, caller.actor, body.0).await?)
 }
 
 pub(super) async fn get_user(

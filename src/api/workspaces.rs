@@ -37,7 +37,7 @@ pub(super) async fn create_workspace(
     caller: Caller,
     new: Creation<CreateWorkspace>,
 ) -> Result<HttpResponse, AppError> {
-    reply::created(&app, workspaces::create(&app, &caller.actor, new).await?)
+    reply::created(&app, workspaces::create(&app, caller.actor, new).await?)
 }
 
 pub(super) async fn get_workspace(
@@ -47,7 +47,7 @@ pub(super) async fn get_workspace(
     request: HttpRequest,
 ) -> Result<HttpResponse, AppError> {
     let (id, token) = (path.into_inner(), caller.token.as_ref());
-    let allowed = membership(&app.queries, &caller.actor, id, token);
+    let allowed = membership(&app.queries, caller.actor, id, token);
     reply::cached_if(allowed, &app, &request, &caller, WorkspaceById(id)).await
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn change_workspace(
     path: Path<WorkspaceId>,
     body: Body<ChangeWorkspace>,
 ) -> Result<HttpResponse, AppError> {
-    reply::changed(&workspaces::change(&app, &caller.actor, path.into_inner(), body.0).await?)
+    reply::changed(&workspaces::change(&app, caller.actor, path.into_inner(), body.0).await?)
 }
 
 pub(super) async fn delete_workspace(
@@ -65,5 +65,5 @@ pub(super) async fn delete_workspace(
     caller: Caller,
     path: Path<WorkspaceId>,
 ) -> Result<HttpResponse, AppError> {
-    reply::done(&workspaces::delete(&app, &caller.actor, path.into_inner()).await?)
+    reply::done(&workspaces::delete(&app, caller.actor, path.into_inner()).await?)
 }

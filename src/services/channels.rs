@@ -62,7 +62,7 @@ pub struct ChangeChannel {
 /// Makes a channel, whose first member is the caller.
 pub async fn create(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     new: Creation<CreateChannel>,
 ) -> Result<Written<Created>, AppError> {
@@ -71,7 +71,7 @@ pub async fn create(
     let name = faults.member("name", ChannelName::parse(&input.name));
     let topic = faults.member("topic", ChannelTopic::parse(input.topic.as_deref().unwrap_or_default()));
     let (name, topic) = faults.check(name.zip(topic))?;
-    once::create(app, actor, new.once.as_ref(), async |tx| {
+    once::create(app, actor, new.once, async move |tx| {
         auth::require(tx, actor, workspace, Role::Member).await?;
         let new = NewChannel {
             id: ChannelId::new(),
@@ -92,7 +92,7 @@ pub async fn create(
 /// Changes a channel. A patch that names nothing raises no version.
 pub async fn change(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, id): (WorkspaceId, ChannelId),
     patch: ChangeChannel,
 ) -> Result<Written<View>, AppError> {
@@ -100,15 +100,15 @@ pub async fn change(
     let name = faults.optional("name", patch.name.as_deref().map(ChannelName::parse));
     let topic = faults.optional("topic", patch.topic.as_deref().map(ChannelTopic::parse));
     faults.check(Some(()))?;
-    let changes = ChannelChanges {
-        name: name.as_ref().map(ChannelName::as_str),
-        topic: topic.as_ref().map(ChannelTopic::as_str),
-        is_private: patch.is_private,
-    };
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             Channel::lock(tx, id).await?.ok_or(AppError::NotFound)?;
             require_member(tx, actor, workspace, id).await?;
+            let changes = ChannelChanges {
+                name: name.as_ref().map(ChannelName::as_str),
+                topic: topic.as_ref().map(ChannelTopic::as_str),
+                is_private: patch.is_private,
+            };
             if !changes.is_empty() {
                 Channel::update(tx, id, &changes).await.map_err(name_taken)?.ok_or(AppError::NotFound)?;
             }
@@ -124,11 +124,11 @@ pub async fn change(
 /// Deletes a channel and everything in it.
 pub async fn delete(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, id): (WorkspaceId, ChannelId),
 ) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             let channel = Channel::lock(tx, id).await?.ok_or(AppError::NotFound)?;
             let reader = auth::require_reader(tx, actor, workspace, id).await?;
             if !manages(actor, &reader, &channel) {
@@ -142,11 +142,11 @@ pub async fn delete(
 /// Puts a member of the workspace into a channel: anybody himself into a public one, members anybody into any they see.
 pub async fn add_member(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, channel, user): (WorkspaceId, ChannelId, UserId),
 ) -> Result<Written<Created>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             Channel::lock(tx, channel).await?.ok_or(AppError::NotFound)?;
             let reader = if user == actor.user_id {
                 auth::require_reader(tx, actor, workspace, channel).await?
@@ -171,11 +171,11 @@ pub async fn add_member(
 /// Takes somebody out of a channel, or leaves it.
 pub async fn remove_member(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, channel, user): (WorkspaceId, ChannelId, UserId),
 ) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             let present = Channel::lock(tx, channel).await?.ok_or(AppError::NotFound)?;
             let reader = auth::require_reader(tx, actor, workspace, channel).await?;
             if user != actor.user_id && !manages(actor, &reader, &present) {
@@ -193,7 +193,7 @@ pub async fn remove_member(
 /// The actor as a reader of the channel who is no guest.
 async fn require_member(
     tx: &mut Tx,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     channel: ChannelId,
 ) -> Result<ChannelReader, AppError> {
@@ -218,7 +218,7 @@ async fn seat(
     })
 }
 
-fn manages(actor: &Actor, reader: &ChannelReader, channel: &Channel) -> bool {
+fn manages(actor: Actor, reader: &ChannelReader, channel: &Channel) -> bool {
     reader.role.at_least(Role::Admin) || channel.created_by == actor.user_id
 }
 

@@ -61,7 +61,7 @@ const MAX_DEPTH: usize = 32;
 /// Makes a document, whose author is the caller.
 pub async fn create(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     new: Creation<CreateDocument>,
 ) -> Result<Written<Created>, AppError> {
@@ -71,7 +71,7 @@ pub async fn create(
     let content =
         faults.member("content", DocumentContent::parse(input.content.as_deref().unwrap_or_default()));
     let (title, content) = faults.check(title.zip(content))?;
-    once::create(app, actor, new.once.as_ref(), async |tx| {
+    once::create(app, actor, new.once, async move |tx| {
         auth::require(tx, actor, workspace, Role::Member).await?;
         if let Some(parent) = input.parent_id {
             check_parent(tx, workspace, None, parent).await?;
@@ -97,30 +97,30 @@ pub async fn create(
 /// Changes a document that is still what the caller has seen. A patch that names nothing raises no version.
 pub async fn change(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, id): (WorkspaceId, DocumentId),
-    if_match: &IfMatch,
+    if_match: IfMatch,
     patch: ChangeDocument,
 ) -> Result<Written<View>, AppError> {
     let mut faults = Faults::default();
     let title = faults.optional("title", patch.title.as_deref().map(DocumentTitle::parse));
     let content = faults.optional("content", patch.content.as_deref().map(DocumentContent::parse));
     faults.check(Some(()))?;
-    let changes = DocumentChanges {
-        title: title.as_ref().map(DocumentTitle::as_str),
-        content: content.as_ref().map(DocumentContent::as_str),
-        parent_id: patch.parent_id,
-    };
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             auth::require(tx, actor, workspace, Role::Member).await?;
-            if let Some(Some(parent)) = changes.parent_id {
+            if let Some(Some(parent)) = patch.parent_id {
                 // One move at a time, so that two cannot make a circle. Before the document's own lock, as when a
                 // workspace is deleted.
                 Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
                 check_parent(tx, workspace, Some(id), parent).await?;
             }
-            let present = seen(tx, workspace, id, if_match).await?;
+            let present = seen(tx, workspace, id, &if_match).await?;
+            let changes = DocumentChanges {
+                title: title.as_ref().map(DocumentTitle::as_str),
+                content: content.as_ref().map(DocumentContent::as_str),
+                parent_id: patch.parent_id,
+            };
             if changes.is_empty() {
                 return view(tx, workspace, id).await;
             }
@@ -141,14 +141,14 @@ pub async fn change(
 /// Deletes a document that is still what the caller has seen, with all its versions.
 pub async fn delete(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, id): (WorkspaceId, DocumentId),
-    if_match: &IfMatch,
+    if_match: IfMatch,
 ) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             auth::require(tx, actor, workspace, Role::Member).await?;
-            let present = seen(tx, workspace, id, if_match).await?;
+            let present = seen(tx, workspace, id, &if_match).await?;
             Document::delete(tx, &present).await?.map(drop).ok_or(AppError::NotFound)
         })
         .await

@@ -51,7 +51,7 @@ pub struct IssuedTicket {
 /// Gives out a ticket that lets its bearer listen once, as whom asks and for as long as his access token lives.
 pub async fn issue_ticket(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     credential: &Credential,
 ) -> Result<Written<IssuedTicket>, AppError> {
     let ticket = Ticket::new();
@@ -66,7 +66,7 @@ pub async fn issue_ticket(
         expires_at,
     };
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             row.insert(tx).await?;
             let (ticket, expires_in) = (ticket.reveal(), TICKET_LIFE.num_seconds());
             Ok(IssuedTicket { object: "event_ticket", ticket, expires_in, expires_at })
@@ -83,7 +83,7 @@ pub async fn take_ticket(app: &App, ticket: &str) -> Result<(UserId, Credential)
     let ticket = Ticket::parse(ticket).ok_or_else(refused)?;
     let taken = app
         .db
-        .write(async |tx| {
+        .write(async move |tx| {
             // Where there is none, nothing has happened that anybody would have to hear of.
             let taken = EventTicket::take(tx, &ticket.digest()).await?.ok_or_else(refused)?;
             let is_good = taken.expires_at > Utc::now() && taken.token_expires_at > Utc::now();

@@ -67,7 +67,7 @@ enum Person {
 /// Adds a member.
 pub async fn add(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     new: Creation<AddMember>,
 ) -> Result<Written<Created>, AppError> {
@@ -81,7 +81,7 @@ pub async fn add(
         }
         _ => return Err(AppError::member("#", "must have either user_id or email")),
     };
-    once::create(app, actor, new.once.as_ref(), async |tx| {
+    once::create(app, actor, new.once, async move |tx| {
         let own = auth::require(tx, actor, workspace, Role::Admin).await?;
         may_grant(own, input.role)?;
         let user = match &person {
@@ -114,13 +114,13 @@ pub async fn add(
 /// Gives a member another role.
 pub async fn change(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     user: UserId,
     patch: ChangeMember,
 ) -> Result<Written<View>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
             let own = auth::require(tx, actor, workspace, Role::Admin).await?;
             let present = Member::find_role(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
@@ -141,12 +141,12 @@ pub async fn change(
 /// Removes a member, or leaves.
 pub async fn remove(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     user: UserId,
 ) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             let leaves = user == actor.user_id;
             let least = if leaves { Role::Guest } else { Role::Admin };
             Workspace::lock(tx, workspace).await?.ok_or(AppError::NotFound)?;
@@ -165,7 +165,7 @@ pub async fn remove(
 /// A private channel that nobody else is in would be seen by nobody: an owner of the workspace is put into it.
 async fn hand_over_channels(
     tx: &mut Tx,
-    actor: &Actor,
+    actor: Actor,
     workspace: WorkspaceId,
     user: UserId,
 ) -> Result<(), AppError> {

@@ -54,7 +54,7 @@ pub struct EditMessage {
 /// Sends a message, or finds the one that was sent before under the same name.
 pub async fn send(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, channel): (WorkspaceId, ChannelId),
     new: Creation<SendMessage>,
 ) -> Result<Written<Created>, AppError> {
@@ -64,7 +64,7 @@ pub async fn send(
     let client_msg_id =
         faults.optional("client_msg_id", input.client_msg_id.as_deref().map(ClientMessageId::parse));
     let content = faults.check(content)?;
-    once::create(app, actor, new.once.as_ref(), async |tx| {
+    once::create(app, actor, new.once, async move |tx| {
         auth::require_reader(tx, actor, workspace, channel).await?;
         let answered = match input.reply_to {
             Some(id) => {
@@ -114,7 +114,7 @@ pub async fn send(
 /// Gives a message other content. A patch that changes nothing raises no version.
 pub async fn edit(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, channel, id): (WorkspaceId, ChannelId, MessageId),
     patch: EditMessage,
 ) -> Result<Written<View>, AppError> {
@@ -122,7 +122,7 @@ pub async fn edit(
     let content = faults.optional("content", patch.content.as_deref().map(MessageContent::parse));
     faults.check(Some(()))?;
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             auth::require_reader(tx, actor, workspace, channel).await?;
             let present = Message::lock(tx, channel, id).await?.ok_or(AppError::NotFound)?;
             if present.author_id != actor.user_id {
@@ -148,11 +148,11 @@ pub async fn edit(
 /// Leaves a tombstone in a message's place. One that is there already may stay.
 pub async fn delete(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     (workspace, channel, id): (WorkspaceId, ChannelId, MessageId),
 ) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             let reader = auth::require_reader(tx, actor, workspace, channel).await?;
             let present = Message::lock(tx, channel, id).await?.ok_or(AppError::NotFound)?;
             if present.author_id != actor.user_id && !reader.role.at_least(Role::Admin) {

@@ -102,7 +102,7 @@ impl Subject {
 /// listen. Whoever leaves at this moment is passed over.
 pub async fn notify(
     tx: &mut Tx,
-    actor: &Actor,
+    actor: Actor,
     subject: Subject,
     kind: NotificationKind,
     users: impl IntoIterator<Item = UserId>,
@@ -139,7 +139,7 @@ pub async fn notify(
 /// Notifies those who are named in `text` and were not in `before`. Returns who that is.
 pub async fn notify_mentioned(
     tx: &mut Tx,
-    actor: &Actor,
+    actor: Actor,
     (place, subject): (Place, Subject),
     text: &str,
     before: &str,
@@ -152,12 +152,12 @@ pub async fn notify_mentioned(
 /// Marks one of the caller's notifications as read, or as not.
 pub async fn change(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     id: NotificationId,
     patch: ChangeNotification,
 ) -> Result<Written<View>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             if let Some(read) = patch.read {
                 Notification::mark(tx, actor.user_id, id, read).await?;
             }
@@ -169,11 +169,11 @@ pub async fn change(
 }
 
 /// Marks the caller's notifications as read.
-pub async fn read_all(app: &App, actor: &Actor, input: ReadAll) -> Result<Written<()>, AppError> {
+pub async fn read_all(app: &App, actor: Actor, input: ReadAll) -> Result<Written<()>, AppError> {
     let until = match input.before {
         None => Until::Now,
         Some(Before::Notification(id)) => Until::Notification(id),
         Some(Before::Time(time)) => Until::Time(time),
     };
-    app.db.write(async |tx| Ok(Notification::mark_all(tx, actor.user_id, until).await.map(drop)?)).await
+    app.db.write(async move |tx| Ok(Notification::mark_all(tx, actor.user_id, until).await.map(drop)?)).await
 }

@@ -6,7 +6,7 @@
 use crate::{
     app::App,
     auth::Actor,
-    db::{Tx, Written},
+    db::{Work, Written},
     error::AppError,
     http::body::Once,
     models::idempotency_keys::IdempotencyKey,
@@ -55,17 +55,17 @@ impl Created {
 /// What `make` returns; [`AppError::RequestInProgress`], [`AppError::IdempotencyKeyReused`].
 pub async fn create(
     app: &App,
-    actor: &Actor,
-    once: Option<&Once>,
-    make: impl AsyncFnOnce(&mut Tx) -> Result<Created, AppError>,
+    actor: Actor,
+    once: Option<Once>,
+    make: impl Work<Created, AppError>,
 ) -> Result<Written<Created>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             let Some(Once { key, path, fingerprint }) = once else { return make(tx).await };
-            if !IdempotencyKey::lock(tx, actor.user_id, path, key).await? {
+            if !IdempotencyKey::lock(tx, actor.user_id, &path, &key).await? {
                 return Err(AppError::RequestInProgress);
             }
-            if let Some(kept) = IdempotencyKey::find(tx, actor.user_id, path, key).await? {
+            if let Some(kept) = IdempotencyKey::find(tx, actor.user_id, &path, &key).await? {
                 if kept.fingerprint != fingerprint {
                     return Err(AppError::IdempotencyKeyReused);
                 }
@@ -79,8 +79,8 @@ pub async fn create(
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(AppError::internal);
             let row = IdempotencyKey {
                 user_id: actor.user_id,
-                path: path.clone(),
-                key: key.clone(),
+                path,
+                key,
                 fingerprint: fingerprint.to_vec(),
                 location: created.path.clone(),
                 etag: text(&created.view.etag())?,

@@ -1,6 +1,6 @@
 //! Signing up, in and out.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{
     auth::{
         Actor,
         password::{PasswordError, needs_rehash},
-        token::{ACCESS_TTL, RefreshToken},
+        token::{ACCESS_TTL, AccessTokens, RefreshToken},
     },
     db::{Tx, Written},
     domain::{
@@ -98,9 +98,10 @@ pub async fn register(app: &App, address: IpAddr, input: Register) -> Result<Wri
     let attempt = app.limits.charge_address(address).await?;
     let hash = app.passwords.hash(password).await?;
     let from = app.limits.address_digest(address);
+    let tokens = Arc::clone(&app.access_tokens);
     let outcome = app
         .db
-        .write(async |tx| {
+        .write(async move |tx| {
             let new = NewUser {
                 id: UserId::new(),
                 email: email.as_str(),
@@ -109,7 +110,7 @@ pub async fn register(app: &App, address: IpAddr, input: Register) -> Result<Wri
             };
             let taken = AppError::Conflict("There is an account with this e-mail address.");
             let user = User::insert(tx, new).await?.ok_or(taken)?;
-            begin_session(app, tx, user, &from).await
+            begin_session(&tokens, tx, user, &from).await
         })
         .await;
     attempt.settle(&outcome);
@@ -166,8 +167,9 @@ async fn sign_in(
     let known = credentials.filter(|found| matches && found.is_active).ok_or_else(refused)?;
     let newer =
         if needs_rehash(&known.password_hash) { Some(app.passwords.hash(password).await?) } else { None };
+    let (from, tokens) = (from.to_vec(), Arc::clone(&app.access_tokens));
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             // The password may have been changed while it was checked, which was to end every session.
             let present = Credentials::lock(tx, known.id).await?.ok_or_else(refused)?;
             if present.password_hash != known.password_hash || !present.is_active {
@@ -177,7 +179,7 @@ async fn sign_in(
                 User::rehash_password(tx, known.id, &known.password_hash, newer).await?;
             }
             let user = User::find(tx, known.id).await?.ok_or_else(refused)?;
-            begin_session(app, tx, user, from).await
+            begin_session(&tokens, tx, user, &from).await
         })
         .await
 }
@@ -200,9 +202,10 @@ pub async fn refresh(app: &App, address: IpAddr, input: Refresh) -> Result<Writt
 async fn exchange(app: &App, input: &Refresh) -> Result<Written<Grant>, AppError> {
     let refused = || AppError::Unauthenticated(SignIn::InvalidToken);
     let token = RefreshToken::parse(&input.refresh_token).ok_or_else(refused)?;
+    let tokens = Arc::clone(&app.access_tokens);
     let written = app
         .db
-        .write(async |tx| {
+        .write(async move |tx| {
             let Some(used) = StoredRefreshToken::replace(tx, &token.digest()).await? else {
                 let known = StoredRefreshToken::find(tx, &token.digest()).await?.ok_or_else(refused)?;
                 end(tx, known.session_id).await?;
@@ -212,7 +215,7 @@ async fn exchange(app: &App, input: &Refresh) -> Result<Written<Grant>, AppError
             let session = Session::extend(tx, used.session_id, until).await?.ok_or_else(refused)?;
             let user =
                 User::find(tx, session.user_id).await?.filter(|user| user.is_active).ok_or_else(refused)?;
-            Ok::<_, AppError>(Refreshed::Renewed(Box::new(grant(app, tx, user, session.id).await?)))
+            Ok::<_, AppError>(Refreshed::Renewed(Box::new(grant(&tokens, tx, user, session.id).await?)))
         })
         .await?;
     match written.value {
@@ -228,7 +231,7 @@ async fn exchange(app: &App, input: &Refresh) -> Result<Written<Grant>, AppError
 pub async fn log_out(app: &App, input: Refresh) -> Result<Written<()>, AppError> {
     let token = RefreshToken::parse(&input.refresh_token);
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             if let Some(token) = &token
                 && let Some(known) = StoredRefreshToken::find(tx, &token.digest()).await?
             {
@@ -240,9 +243,9 @@ pub async fn log_out(app: &App, input: Refresh) -> Result<Written<()>, AppError>
 }
 
 /// Ends every session of the caller.
-pub async fn log_out_everywhere(app: &App, actor: &Actor) -> Result<Written<()>, AppError> {
+pub async fn log_out_everywhere(app: &App, actor: Actor) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             User::raise_token_epoch(tx, actor.user_id).await?;
             Session::end_all(tx, actor.user_id).await?;
             events::end_streams(tx, actor.user_id, None).await
@@ -253,7 +256,7 @@ pub async fn log_out_everywhere(app: &App, actor: &Actor) -> Result<Written<()>,
 /// Sets a new password and ends every session of the caller. Whoever has only a token may not guess the password either.
 pub async fn change_password(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     input: ChangePassword,
 ) -> Result<Written<()>, AppError> {
     let wrong = || AppError::Forbidden("The current password is another one.");
@@ -269,7 +272,7 @@ pub async fn change_password(
 
 async fn replace_password(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     current: Password,
     new: Password,
 ) -> Result<Written<()>, AppError> {
@@ -281,7 +284,7 @@ async fn replace_password(
     }
     let hash = app.passwords.hash(new).await?;
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             let present = Credentials::lock(tx, actor.user_id).await?.ok_or(AppError::NotFound)?;
             if present.password_hash != credentials.password_hash {
                 return Err(wrong());
@@ -301,17 +304,26 @@ async fn end(tx: &mut Tx, session: SessionId) -> Result<(), AppError> {
     }
 }
 
-async fn begin_session(app: &App, tx: &mut Tx, user: User, from: &[u8]) -> Result<Grant, AppError> {
+async fn begin_session(
+    tokens: &AccessTokens,
+    tx: &mut Tx,
+    user: User,
+    from: &[u8],
+) -> Result<Grant, AppError> {
     let session = Session::insert(tx, user.id, Utc::now() + SESSION_LIFE, from).await?;
     let session = session.ok_or_else(|| AppError::internal("a session was not inserted"))?;
-    grant(app, tx, user, session.id).await
+    grant(tokens, tx, user, session.id).await
 }
 
-async fn grant(app: &App, tx: &mut Tx, user: User, session: SessionId) -> Result<Grant, AppError> {
+async fn grant(
+    tokens: &AccessTokens,
+    tx: &mut Tx,
+    user: User,
+    session: SessionId,
+) -> Result<Grant, AppError> {
     let refresh_token = RefreshToken::new();
     StoredRefreshToken::insert(tx, session, &refresh_token.digest()).await?;
-    let access_token =
-        app.access_tokens.issue(user.id, session, user.token_epoch).map_err(AppError::internal)?;
+    let access_token = tokens.issue(user.id, session, user.token_epoch).map_err(AppError::internal)?;
     Ok(Grant {
         user: UserView::own(user),
         access_token,

@@ -36,7 +36,7 @@ pub struct ChangeProfile {
 /// Changes the caller's profile. A patch that changes nothing raises no version.
 pub async fn change_profile(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     patch: ChangeProfile,
 ) -> Result<Written<View>, AppError> {
     let mut faults = Faults::default();
@@ -46,15 +46,15 @@ pub async fn change_profile(
     let timezone = faults.optional("timezone", patch.timezone.map(|text| Timezone::parse(&text)));
     let status_text = faults.nullable("status_text", patch.status_text, StatusText::parse);
     faults.check(Some(()))?;
-    let changes = ProfileChanges {
-        name: name.as_ref().map(PersonName::as_str),
-        display_name: display_name.as_ref().map(|value| value.as_ref().map(PersonName::as_str)),
-        avatar_url: avatar_url.as_ref().map(|value| value.as_ref().map(AvatarUrl::as_str)),
-        timezone: timezone.as_ref().map(Timezone::as_str),
-        status_text: status_text.as_ref().map(|value| value.as_ref().map(StatusText::as_str)),
-    };
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
+            let changes = ProfileChanges {
+                name: name.as_ref().map(PersonName::as_str),
+                display_name: display_name.as_ref().map(|value| value.as_ref().map(PersonName::as_str)),
+                avatar_url: avatar_url.as_ref().map(|value| value.as_ref().map(AvatarUrl::as_str)),
+                timezone: timezone.as_ref().map(Timezone::as_str),
+                status_text: status_text.as_ref().map(|value| value.as_ref().map(StatusText::as_str)),
+            };
             let user = if changes.is_empty() {
                 User::find(tx, actor.user_id).await?
             } else {

@@ -56,7 +56,7 @@ const SLUG_TAKEN: AppError = AppError::Conflict("Another workspace has this slug
 /// Makes a workspace, whose owner is the caller.
 pub async fn create(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     new: Creation<CreateWorkspace>,
 ) -> Result<Written<Created>, AppError> {
     let input = new.body;
@@ -66,7 +66,7 @@ pub async fn create(
     let description = input.description.as_deref().unwrap_or_default();
     let description = faults.member("description", Description::parse(description));
     let (name, description) = faults.check(name.zip(description))?;
-    once::create(app, actor, new.once.as_ref(), async |tx| {
+    once::create(app, actor, new.once, async move |tx| {
         let id = WorkspaceId::new();
         let mut slug = wanted.clone().unwrap_or_else(|| Slug::from_name(&name));
         for _ in 0..SLUG_ATTEMPTS {
@@ -89,7 +89,7 @@ pub async fn create(
 /// Changes a workspace. A patch that changes nothing raises no version.
 pub async fn change(
     app: &App,
-    actor: &Actor,
+    actor: Actor,
     id: WorkspaceId,
     patch: ChangeWorkspace,
 ) -> Result<Written<View>, AppError> {
@@ -98,14 +98,14 @@ pub async fn change(
     let slug = faults.optional("slug", patch.slug.as_deref().map(Slug::parse));
     let description = faults.optional("description", patch.description.as_deref().map(Description::parse));
     faults.check(Some(()))?;
-    let changes = WorkspaceChanges {
-        name: name.as_ref().map(WorkspaceName::as_str),
-        slug: slug.as_ref().map(Slug::as_str),
-        description: description.as_ref().map(Description::as_str),
-    };
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             auth::require(tx, actor, id, Role::Admin).await?;
+            let changes = WorkspaceChanges {
+                name: name.as_ref().map(WorkspaceName::as_str),
+                slug: slug.as_ref().map(Slug::as_str),
+                description: description.as_ref().map(Description::as_str),
+            };
             if !changes.is_empty() {
                 let updated = Workspace::update(tx, id, &changes).await.map_err(|err| match err {
                     QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => SLUG_TAKEN,
@@ -119,9 +119,9 @@ pub async fn change(
 }
 
 /// Deletes a workspace and everything in it.
-pub async fn delete(app: &App, actor: &Actor, id: WorkspaceId) -> Result<Written<()>, AppError> {
+pub async fn delete(app: &App, actor: Actor, id: WorkspaceId) -> Result<Written<()>, AppError> {
     app.db
-        .write(async |tx| {
+        .write(async move |tx| {
             // Nobody joins while it goes, and whoever deletes it is an owner still.
             Workspace::lock(tx, id).await?.ok_or(AppError::NotFound)?;
             auth::require(tx, actor, id, Role::Owner).await?;

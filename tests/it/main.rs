@@ -37,3 +37,4 @@ mod surface;
 mod toolkit;
 mod users;
 mod workspaces;
+mod writes;

@@ -3,7 +3,7 @@
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use lockstep::{
     cache::Token,
-    db::{Db, Tx},
+    db::{Db, Tx, Work},
     domain::{
         Change,
         id::{ChannelId, DocumentId, MessageId, UserId, WorkspaceId},
@@ -32,17 +32,15 @@ async fn compare(
     connection: &mut AsyncPgConnection,
     what: &str,
     cascades: &[Change],
-    write: impl AsyncFnOnce(&mut Tx) -> diesel::QueryResult<()>,
+    write: impl Work<(), diesel::result::Error>,
 ) -> Vec<Change> {
-    let mut hooks = Vec::new();
-    let outcome = db
-        .write::<_, lockstep::error::AppError>(async |tx| {
+    let written = db
+        .write::<_, lockstep::error::AppError>(async move |tx| {
             write(tx).await?;
-            hooks = tx.changes().to_vec();
-            Ok(())
+            Ok(tx.changes().to_vec())
         })
         .await;
-    outcome.unwrap();
+    let mut hooks = written.unwrap().value;
     hooks.extend_from_slice(cascades);
     hooks.sort_unstable();
     hooks.dedup();
@@ -65,7 +63,7 @@ async fn hooks_and_triggers_say_the_same_of_every_write() {
     let (user, workspace) = (UserId::new(), WorkspaceId::new());
 
     let mut step = async |what: &str, step: Step, cascades: &[Change]| {
-        let write = async |tx: &mut Tx| step.run(tx, user, workspace).await;
+        let write = async move |tx: &mut Tx| step.run(tx, user, workspace).await;
         compare(&db, &mut announced, &mut connection, what, cascades, write).await
     };
     let users = vec![Change::Users { id: user }];

@@ -1,0 +1,176 @@
+//! The unit of work: what becomes of a transaction whose caller goes away, and of one that fails.
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::{ExpressionMethods as _, QueryDsl as _, QueryableByName, sql_query, sql_types::BigInt};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use lockstep::{
+    cache::Token,
+    db::{Committed, Db, DbError, Tx, schema::users},
+    domain::{Change, id::UserId},
+    models::users::{NewUser, User},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+
+use crate::support::{TestDatabase, eventually};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A database with one connection that writes, and what was announced.
+struct Place {
+    database: TestDatabase,
+    db: Db,
+    announced: mpsc::UnboundedReceiver<Vec<Change>>,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let (sender, announced) = mpsc::unbounded_channel();
+        let announce = Arc::new(move |committed: Committed| {
+            sender.send(committed.changes).unwrap();
+            Box::pin(async { Token::unknown() }) as futures_util::future::BoxFuture<'static, Token>
+        });
+        let db = Db::connect(&database.url, 2, Handle::current(), announce).unwrap();
+        Self { database, db, announced }
+    }
+
+    /// Inserts somebody in a transaction of his own, with the only connection.
+    async fn insert(&self, name: &str) -> UserId {
+        let name = name.to_owned();
+        let written = self.db.write(async move |tx| insert(tx, UserId::new(), &name).await).await;
+        let id = written.unwrap().value;
+        assert_eq!(self.names(&[id]).await, 1);
+        id
+    }
+
+    /// How many of these there are.
+    async fn names(&self, ids: &[UserId]) -> i64 {
+        let count = users::table.filter(users::id.eq_any(ids)).count();
+        count.get_result(&mut self.database.connect().await).await.unwrap()
+    }
+}
+
+async fn insert(tx: &mut Tx, id: UserId, name: &str) -> Result<UserId, DbError> {
+    let email = format!("{id}@example.com");
+    User::insert(tx, NewUser { id, email: &email, name, password_hash: "x" }).await?;
+    Ok(id)
+}
+
+/// Waits until so many statements wait for an advisory lock.
+async fn until_waiting(connection: &mut AsyncPgConnection) {
+    #[derive(QueryableByName)]
+    struct Waiting {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let connection = tokio::sync::Mutex::new(connection);
+    eventually("a commit waits", SOON, async || {
+        let waiting = "SELECT count(*) AS count FROM pg_stat_activity \
+            WHERE wait_event = 'advisory' AND datname = current_database()";
+        let waiting: Waiting = sql_query(waiting).get_result(&mut **connection.lock().await).await.unwrap();
+        (waiting.count == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
+    let mut place = Place::new().await;
+    let ada = UserId::new();
+    for after_insert in [false, true] {
+        let (begun, has_begun) = oneshot::channel();
+        let db = place.db.clone();
+        let caller = tokio::spawn(async move {
+            let work = async move |tx: &mut Tx| {
+                if after_insert {
+                    insert(tx, ada, "Ada").await?;
+                }
+                begun.send(()).unwrap();
+                std::future::pending::<()>().await;
+                Ok::<_, DbError>(())
+            };
+            db.write(work).await
+        });
+        has_begun.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        // Its connection is not used again: the next one gets another, at once.
+        let bob = tokio::time::timeout(SOON, place.insert("Bob")).await.unwrap();
+        assert_eq!(place.announced.recv().await.unwrap(), [Change::Users { id: bob }]);
+    }
+    assert_eq!(place.names(&[ada]).await, 0);
+    assert!(place.announced.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_during_the_commit_does_not_keep_it_from_being_announced() {
+    let mut place = Place::new().await;
+    let mut connection = place.database.connect().await;
+    let slow = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+            'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'; \
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW EXECUTE FUNCTION wait(); SELECT pg_advisory_lock(1)";
+    connection.batch_execute(slow).await.unwrap();
+    let (ada, db) = (UserId::new(), place.db.clone());
+    let caller = tokio::spawn(async move { db.write(async move |tx| insert(tx, ada, "Ada").await).await });
+    until_waiting(&mut connection).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    connection.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    let announced = tokio::time::timeout(SOON, place.announced.recv()).await.unwrap();
+    assert_eq!(announced.unwrap(), [Change::Users { id: ada }]);
+    assert_eq!(place.names(&[ada]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_failed_cannot_be_overlooked() {
+    let mut place = Place::new().await;
+    let (ada, bob) = (place.insert("Ada").await, UserId::new());
+    place.announced.recv().await.unwrap();
+    let work = async move |tx: &mut Tx| {
+        insert(tx, bob, "Bob").await?;
+        // He exists already. PostgreSQL answers COMMIT with ROLLBACK then, which is no error.
+        let again = NewUser { id: ada, email: "another@example.com", name: "Ada", password_hash: "x" };
+        assert!(User::insert(tx, again).await.is_err());
+        Ok::<_, DbError>(())
+    };
+    let outcome = place.db.write(work).await;
+    assert!(matches!(outcome, Err(DbError::Query(_))), "{outcome:?}");
+    assert_eq!(place.names(&[bob]).await, 0);
+    let cid = tokio::time::timeout(SOON, place.insert("Cid")).await.unwrap();
+    assert_eq!(place.announced.recv().await.unwrap(), [Change::Users { id: cid }]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_refused_is_an_error_and_its_connection_is_good() {
+    let place = Place::new().await;
+    let refusing = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+            'BEGIN RAISE EXCEPTION ''not today''; END'; \
+        CREATE CONSTRAINT TRIGGER refusing AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW WHEN (NEW.name = 'Ada') EXECUTE FUNCTION refuse()";
+    place.database.connect().await.batch_execute(refusing).await.unwrap();
+    let ada = UserId::new();
+    let outcome = place.db.write(async move |tx| insert(tx, ada, "Ada").await).await;
+    assert!(outcome.unwrap_err().to_string().contains("a statement failed"));
+    assert_eq!(place.names(&[ada]).await, 0);
+    tokio::time::timeout(SOON, place.insert("Bob")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_the_callers() {
+    let place = Place::new().await;
+    let db = place.db.clone();
+    let caller = tokio::spawn(async move {
+        let work = async move |_tx: &mut Tx| {
+            assert!(std::hint::black_box(false), "on purpose");
+            Ok::<_, DbError>(())
+        };
+        db.write(work).await
+    });
+    assert!(caller.await.unwrap_err().is_panic());
+    tokio::time::timeout(SOON, place.insert("Bob")).await.unwrap();
+}
