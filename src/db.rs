@@ -7,6 +7,7 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod fixed;
 pub mod maintenance;
 pub mod schema;
 pub mod seed;
@@ -37,7 +38,7 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
 pub use self::{
-    tx::{Hooks, Reader, Tx},
+    tx::{Hooks, Reader, Statement, Tx},
     write::{Announce, Committed, Work, Written},
 };
 
@@ -157,7 +158,7 @@ impl Db {
         if self.0.embedded {
             AnsiTransactionManager::begin_transaction_sql(&mut *connection, "BEGIN READ ONLY").await?;
         }
-        Ok(ReadOnly { reader: Some(Reader { connection }), in_transaction: self.0.embedded })
+        Ok(ReadOnly { reader: Some(Reader::over(connection)), in_transaction: self.0.embedded })
     }
 
     /// Reads rows that are not cached.

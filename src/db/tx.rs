@@ -35,11 +35,28 @@
 //!
 //! The read-only connections refuse what a type cannot see, such as a `SELECT` of a function that writes.
 
+//!
+//! **Round trips.** `BEGIN` goes with the first statement, if that only reads; a read may go with what it is to show
+//! ([`Tx::save_and_first`]); and what nothing else needs goes at the end ([`Tx::save_last`]), with the question for the
+//! journal. What goes together is sent in this order, and fails as one.
+
 use std::ops::{Deref, DerefMut};
 
-use diesel::{OptionalExtension, QueryResult, query_builder::SelectQuery};
-use diesel_async::{AsyncPgConnection, methods::LoadQuery, pooled_connection::deadpool::Object};
-use futures_util::{FutureExt, TryFutureExt, TryStreamExt};
+use diesel::{
+    QueryResult,
+    connection::TransactionDepthChange,
+    deserialize::FromSqlRow,
+    expression::QueryMetadata,
+    pg::Pg,
+    query_builder::{AsQuery, QueryFragment, QueryId, SelectQuery},
+    query_dsl::CompatibleType,
+    result::Error as QueryError,
+};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection as _,
+    TransactionManager, pooled_connection::deadpool::Object,
+};
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future, future::BoxFuture};
 
 use crate::domain::Change;
 
@@ -51,62 +68,104 @@ pub trait Hooks {
     fn on_delete(&self) -> Option<Change>;
 }
 
+/// A statement that answers with rows.
+pub trait Statement<'c, R> {
+    /// Runs it. Over a shared connection, so that statements whose futures are polled together are sent together.
+    fn run(self, connection: &'c AsyncPgConnection) -> BoxFuture<'c, QueryResult<Vec<R>>>;
+}
+
+impl<'c, R, Q, ST> Statement<'c, R> for Q
+where
+    Q: AsQuery + Send + 'c,
+    Q::Query: QueryFragment<Pg> + QueryId + Send + 'c,
+    Q::SqlType: CompatibleType<R, Pg, SqlType = ST>,
+    R: FromSqlRow<ST, Pg> + Send + 'static,
+    Pg: QueryMetadata<Q::SqlType>,
+    ST: 'static,
+{
+    fn run(self, mut connection: &'c AsyncPgConnection) -> BoxFuture<'c, QueryResult<Vec<R>>> {
+        let rows = AsyncConnectionCore::load(&mut connection, self).map_ok(|rows| {
+            rows.map(|row| R::build_from_row(&row?).map_err(QueryError::DeserializationError))
+        });
+        async move { rows.await?.try_collect().await }.boxed()
+    }
+}
+
 /// A pooled connection that accepts `SELECT` only.
 pub struct Reader {
     pub(super) connection: Object<AsyncPgConnection>,
+    /// `BEGIN` has still to be sent.
+    pub(super) begins: bool,
 }
 
 /// Unit of work: the only way to write. Dereferences to a [`Reader`], which sees what has been written so far.
 pub struct Tx {
     pub(super) reader: Reader,
     pub(super) changes: Vec<Change>,
+    pub(super) last: Vec<Last>,
 }
+
+/// A statement of the end, which tells what its rows announce.
+pub(super) type Last =
+    Box<dyn for<'c> FnOnce(&'c AsyncPgConnection) -> BoxFuture<'c, QueryResult<Vec<Change>>> + Send>;
 
 // Written as functions that return `impl Future + Send`: as `async fn` they would make callers that are spawned fail
 // to compile.
 impl Reader {
-    /// A reader over a connection that may be able to write, for benchmarks only.
-    #[cfg(feature = "bench")]
+    /// A reader over a connection that is in no transaction.
     pub(crate) const fn over(connection: Object<AsyncPgConnection>) -> Self {
-        Self { connection }
+        Self { connection, begins: false }
     }
 
     /// The first row, if there is one.
     pub fn first<'q, R, Q>(&'q mut self, query: Q) -> impl Future<Output = QueryResult<Option<R>>> + Send + 'q
     where
         R: Send + 'q,
-        Q: SelectQuery + LoadQuery<'q, AsyncPgConnection, R> + 'q,
+        Q: SelectQuery + Statement<'q, R> + 'q,
     {
-        self.get(query)
+        self.list(query).map_ok(first)
     }
 
     /// All rows.
     pub fn list<'q, R, Q>(&'q mut self, query: Q) -> impl Future<Output = QueryResult<Vec<R>>> + Send + 'q
     where
         R: Send + 'q,
-        Q: SelectQuery + LoadQuery<'q, AsyncPgConnection, R> + 'q,
+        Q: SelectQuery + Statement<'q, R> + 'q,
     {
-        self.get_all(query)
-    }
-
-    fn get<'q, R, Q>(&'q mut self, query: Q) -> impl Future<Output = QueryResult<Option<R>>> + Send + 'q
-    where
-        R: Send + 'q,
-        Q: LoadQuery<'q, AsyncPgConnection, R> + 'q,
-    {
-        diesel_async::RunQueryDsl::get_result(query, &mut *self.connection).map(OptionalExtension::optional)
-    }
-
-    fn get_all<'q, R, Q>(&'q mut self, query: Q) -> impl Future<Output = QueryResult<Vec<R>>> + Send + 'q
-    where
-        R: Send + 'q,
-        Q: LoadQuery<'q, AsyncPgConnection, R> + 'q,
-    {
-        query.internal_load(&mut *self.connection).and_then(TryStreamExt::try_collect)
+        let Self { connection, begins } = self;
+        let connection: &'q AsyncPgConnection = connection;
+        let rows = query.run(connection);
+        async move {
+            if !*begins {
+                return rows.await;
+            }
+            // What reads may be sent behind a `BEGIN` that fails; what writes may not.
+            let (begun, rows) = future::join(begin(connection), rows).await;
+            begun?;
+            *begins = false;
+            rows
+        }
     }
 }
 
 impl Tx {
+    /// A transaction on this connection. `BEGIN` is not sent yet.
+    pub(super) fn on(mut connection: Object<AsyncPgConnection>) -> QueryResult<Self> {
+        // From now on the pool would not use it again, whatever becomes of this.
+        change_depth(&mut connection, TransactionDepthChange::IncreaseDepth)?;
+        let reader = Reader { connection, begins: true };
+        Ok(Self { reader, changes: Vec::new(), last: Vec::new() })
+    }
+
+    /// Takes everything back.
+    pub(super) async fn roll_back(&mut self) -> QueryResult<()> {
+        let connection = &mut self.reader.connection;
+        if self.reader.begins {
+            return change_depth(connection, TransactionDepthChange::DecreaseDepth);
+        }
+        AnsiTransactionManager::rollback_transaction(&mut **connection).await
+    }
+
     /// What its rows have announced so far.
     #[must_use]
     pub fn changes(&self) -> &[Change] {
@@ -120,13 +179,9 @@ impl Tx {
     ) -> impl Future<Output = QueryResult<Option<R>>> + Send + 'q
     where
         R: Hooks + Send + 'q,
-        Q: LoadQuery<'q, AsyncPgConnection, R> + 'q,
+        Q: Statement<'q, R> + 'q,
     {
-        let Self { reader, changes } = self;
-        reader.get(statement).map_ok(move |row: Option<R>| {
-            changes.extend(row.as_ref().and_then(Hooks::on_save));
-            row
-        })
+        self.save_all(statement).map_ok(first)
     }
 
     /// The same for many rows.
@@ -136,13 +191,9 @@ impl Tx {
     ) -> impl Future<Output = QueryResult<Vec<R>>> + Send + 'q
     where
         R: Hooks + Send + 'q,
-        Q: LoadQuery<'q, AsyncPgConnection, R> + 'q,
+        Q: Statement<'q, R> + 'q,
     {
-        let Self { reader, changes } = self;
-        reader.get_all(statement).map_ok(move |rows: Vec<R>| {
-            changes.extend(rows.iter().filter_map(Hooks::on_save));
-            rows
-        })
+        self.write(statement, Hooks::on_save)
     }
 
     /// Runs a delete that returns its row, and keeps what the row announces. `None`: no row.
@@ -152,14 +203,89 @@ impl Tx {
     ) -> impl Future<Output = QueryResult<Option<R>>> + Send + 'q
     where
         R: Hooks + Send + 'q,
-        Q: LoadQuery<'q, AsyncPgConnection, R> + 'q,
+        Q: Statement<'q, R> + 'q,
     {
-        let Self { reader, changes } = self;
-        reader.get(statement).map_ok(move |row: Option<R>| {
-            changes.extend(row.as_ref().and_then(Hooks::on_delete));
-            row
-        })
+        self.write(statement, Hooks::on_delete).map_ok(first)
     }
+
+    /// [`save`](Self::save), and what `query` finds afterwards, for one round trip.
+    pub fn save_and_first<'q, R, S, Q, P>(
+        &'q mut self,
+        statement: Q,
+        query: P,
+    ) -> impl Future<Output = QueryResult<(Option<R>, Option<S>)>> + Send + 'q
+    where
+        R: Hooks + Send + 'q,
+        S: Send + 'q,
+        Q: Statement<'q, R> + 'q,
+        P: SelectQuery + Statement<'q, S> + 'q,
+    {
+        let Self { reader: Reader { connection, begins }, changes, .. } = self;
+        let connection: &'q AsyncPgConnection = connection;
+        let (saved, found) = (statement.run(connection), query.run(connection));
+        async move {
+            begun(connection, begins).await?;
+            let (saved, found) = future::join(saved, found).await;
+            let (saved, found) = (first(saved?), first(found?));
+            changes.extend(saved.as_ref().and_then(Hooks::on_save));
+            Ok((saved, found))
+        }
+    }
+
+    /// Runs an insert or update at the end of the transaction, and announces what its rows announce. For what nothing
+    /// else in the transaction reads; that it fails is then the error of the whole.
+    pub fn save_last<R, Q>(&mut self, statement: Q)
+    where
+        R: Hooks + Send + 'static,
+        Q: for<'c> Statement<'c, R> + Send + 'static,
+    {
+        self.last.push(Box::new(|connection| {
+            let rows = statement.run(connection);
+            rows.map_ok(|rows| rows.iter().filter_map(Hooks::on_save).collect()).boxed()
+        }));
+    }
+
+    fn write<'q, R, Q>(
+        &'q mut self,
+        statement: Q,
+        announce: fn(&R) -> Option<Change>,
+    ) -> impl Future<Output = QueryResult<Vec<R>>> + Send + 'q
+    where
+        R: Send + 'q,
+        Q: Statement<'q, R> + 'q,
+    {
+        let Self { reader: Reader { connection, begins }, changes, .. } = self;
+        let connection: &'q AsyncPgConnection = connection;
+        let rows = statement.run(connection);
+        async move {
+            begun(connection, begins).await?;
+            let rows = rows.await?;
+            changes.extend(rows.iter().filter_map(announce));
+            Ok(rows)
+        }
+    }
+}
+
+fn first<R>(rows: Vec<R>) -> Option<R> {
+    rows.into_iter().next()
+}
+
+async fn begin(mut connection: &AsyncPgConnection) -> QueryResult<()> {
+    connection.batch_execute("BEGIN").await
+}
+
+/// Sees to it that the transaction has begun.
+pub(super) async fn begun(connection: &AsyncPgConnection, begins: &mut bool) -> QueryResult<()> {
+    if *begins {
+        begin(connection).await?;
+        *begins = false;
+    }
+    Ok(())
+}
+
+fn change_depth(connection: &mut AsyncPgConnection, change: TransactionDepthChange) -> QueryResult<()> {
+    let status = AnsiTransactionManager::transaction_manager_status_mut(connection);
+    status.transaction_state()?.change_transaction_depth(change)
 }
 
 impl Deref for Tx {

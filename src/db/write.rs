@@ -9,11 +9,11 @@ use std::sync::{
 };
 
 use diesel::result::Error as QueryError;
-use diesel_async::{AnsiTransactionManager, TransactionManager};
-use futures_util::future::BoxFuture;
+use diesel_async::{AnsiTransactionManager, TransactionManager, pooled_connection::deadpool::Object};
+use futures_util::future::{self, BoxFuture};
 use tokio::task::JoinHandle;
 
-use super::{Db, DbError, Reader, Tx, Unavailable, check_out};
+use super::{Db, DbError, Reader, Tx, Unavailable, check_out, tx::begun};
 use crate::{cache::Token, domain::Change, models::journal::JournalRow, telemetry::in_this_request};
 
 /// What a transaction has committed.
@@ -99,37 +99,46 @@ impl Db {
 
 async fn transact<T, E: From<DbError>>(db: Db, work: impl Work<T, E>, stage: Stage) -> Result<Written<T>, E> {
     let connection = check_out(&db.0.write).await.map_err(DbError::from)?;
-    let mut tx = Tx { reader: Reader { connection }, changes: Vec::new() };
-    AnsiTransactionManager::begin_transaction(&mut *tx.reader.connection).await.map_err(DbError::from)?;
-    match work(&mut tx).await {
-        Ok(value) => {
-            if !stage.begin_commit() {
-                // Nobody waits any more; a connection that is dropped in a transaction is not used again.
-                return Err(DbError::from(QueryError::RollbackTransaction).into());
-            }
-            let token = finish(tx, &db).await?;
-            Ok(Written { value, token })
-        }
+    let mut unfinished = Unfinished(Some(Tx::on(connection).map_err(DbError::from)?));
+    let Some(tx) = unfinished.0.as_mut() else { return Err(rolled_back().into()) };
+    match work(tx).await {
+        // Nobody waits for it any more.
+        Ok(_) if !stage.begin_commit() => Err(rolled_back().into()),
+        Ok(value) => Ok(Written { value, token: finish(unfinished, &db).await? }),
         Err(err) => {
             // A connection that cannot roll back is broken, and the pool drops it.
-            let _ = AnsiTransactionManager::rollback_transaction(&mut *tx.reader.connection).await;
+            if tx.roll_back().await.is_ok() {
+                drop(unfinished.0.take());
+            }
             Err(err)
         }
     }
 }
 
+fn rolled_back() -> DbError {
+    QueryError::RollbackTransaction.into()
+}
+
 /// Commits and announces.
-async fn finish(mut tx: Tx, db: &Db) -> Result<Token, DbError> {
-    let connection = &mut *tx.reader.connection;
-    let mut changes = tx.changes;
+async fn finish(mut unfinished: Unfinished, db: &Db) -> Result<Token, DbError> {
+    let Some(tx) = unfinished.0.as_mut() else { return Err(rolled_back()) };
+    let Tx { reader: Reader { connection, begins }, changes, last } = tx;
+    begun(connection, begins).await?;
     // The journal knows more than the hooks: rows that a foreign key took along.
-    let recorded = JournalRow::list_of_transaction(connection).await?;
+    let last = future::join_all(last.drain(..).map(|statement| statement(connection)));
+    let (last, recorded) = future::join(last, JournalRow::list_of_transaction(connection)).await;
+    for announced in last {
+        changes.extend(announced?);
+    }
+    let recorded = recorded?;
+    let Some(tx) = unfinished.0.take() else { return Err(rolled_back()) };
+    let Tx { reader: Reader { mut connection, .. }, mut changes, .. } = tx;
     changes.extend(recorded.iter().flat_map(|row| row.changes.clone()));
     changes.sort_unstable();
     changes.dedup();
-    let outcome = AnsiTransactionManager::commit_transaction(connection).await;
+    let outcome = AnsiTransactionManager::commit_transaction(&mut *connection).await;
     // Given back before the announcement: no connection is held over the round trip to Redis.
-    drop(tx.reader);
+    drop(connection);
     // A commit whose answer was lost may have happened, or may still happen after this: announced now, and left to the
     // relay for then.
     let journal_ids = if outcome.is_ok() { recorded.iter().map(|row| row.id).collect() } else { Vec::new() };
@@ -137,6 +146,18 @@ async fn finish(mut tx: Tx, db: &Db) -> Result<Token, DbError> {
     let token = (db.0.announce)(Committed { changes, journal_ids, position }).await;
     outcome?;
     Ok(token)
+}
+
+/// A transaction that is under way. Dropped before its end, it goes with its connection: given back to the pool, that
+/// would keep its locks until it is borrowed again.
+struct Unfinished(Option<Tx>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(tx) = self.0.take() {
+            drop(Object::take(tx.reader.connection));
+        }
+    }
 }
 
 /// How far a transaction is. Only one of two can leave `WORKING`: whoever commits, or whoever goes away.

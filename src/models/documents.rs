@@ -84,7 +84,7 @@ impl Hooks for DocumentVersion {
 
 /// A row to insert.
 #[derive(Debug, Insertable)]
-#[diesel(table_name = documents)]
+#[diesel(table_name = documents, treat_none_as_default_value = false)]
 pub struct NewDocument<'a> {
     pub id: DocumentId,
     pub workspace_id: WorkspaceId,

@@ -50,7 +50,7 @@ impl Hooks for Event {
 
 /// A row to insert.
 #[derive(Debug, Insertable)]
-#[diesel(table_name = events)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
 pub struct NewEvent {
     pub kind: EventKind,
     pub audience: AudienceKind,
@@ -118,15 +118,19 @@ struct FoundEvent {
 }
 
 impl Event {
-    /// Inserts several.
-    pub async fn insert_all(tx: &mut Tx, new: Vec<NewEvent>) -> QueryResult<()> {
+    /// Inserts one at the end of the transaction.
+    pub fn insert(tx: &mut Tx, new: NewEvent) {
+        // Of many rows in one statement, it would be prepared anew each time.
+        tx.save_last(diesel::insert_into(events::table).values(new).returning(Self::as_returning()));
+    }
+
+    /// Inserts several there.
+    pub fn insert_all(tx: &mut Tx, new: Vec<NewEvent>) {
         let mut new = new.into_iter().peekable();
         while new.peek().is_some() {
             let part: Vec<_> = new.by_ref().take(INSERTED_AT_ONCE).collect();
-            let statement = diesel::insert_into(events::table).values(part).returning(Self::as_returning());
-            tx.save_all(statement).await?;
+            tx.save_last(diesel::insert_into(events::table).values(part).returning(Self::as_returning()));
         }
-        Ok(())
     }
 
     /// What has become visible since `snapshot`, for all listeners, at most `limit`. Without a snapshot: only the present

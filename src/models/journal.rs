@@ -10,7 +10,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    db::{schema::cache_journal, snapshot::Snapshot},
+    db::{fixed::fixed, schema::cache_journal, snapshot::Snapshot},
     domain::Change,
 };
 
@@ -31,11 +31,11 @@ impl JournalRow {
     }
 
     /// What the present transaction has recorded.
-    pub async fn list_of_transaction(db: &mut AsyncPgConnection) -> QueryResult<Vec<Self>> {
+    pub async fn list_of_transaction(mut db: &AsyncPgConnection) -> QueryResult<Vec<Self>> {
         let rows = cache_journal::table
-            .filter(cache_journal::xid.eq(sql::<BigInt>("pg_current_xact_id_if_assigned()::text::bigint")))
-            .select((cache_journal::id, cache_journal::xid, sql::<Text>("changes::text")));
-        Ok(rows.load(db).await?.into_iter().map(Self::new).collect())
+            .filter(cache_journal::xid.eq(fixed::<BigInt>("pg_current_xact_id_if_assigned()::text::bigint")))
+            .select((cache_journal::id, cache_journal::xid, fixed::<Text>("changes::text")));
+        Ok(rows.load(&mut db).await?.into_iter().map(Self::new).collect())
     }
 
     /// Rows that nobody has relayed for `grace_ms`, claimed until the transaction ends; those that another instance

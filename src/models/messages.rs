@@ -1,7 +1,12 @@
 //! The `messages` table, and the view `message_details`.
 
 use chrono::{DateTime, Utc};
-use diesel::{QueryResult, dsl::now, prelude::*};
+use diesel::{
+    QueryResult,
+    dsl::{AsSelect, now},
+    pg::Pg,
+    prelude::*,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,7 +64,7 @@ pub struct MessageDetails {
 
 /// A row to insert.
 #[derive(Debug, Insertable)]
-#[diesel(table_name = messages)]
+#[diesel(table_name = messages, treat_none_as_default_value = false)]
 pub struct NewMessage<'a> {
     pub id: MessageId,
     pub workspace_id: WorkspaceId,
@@ -109,10 +114,13 @@ impl Message {
         db.first(message.select(messages::id)).await
     }
 
-    /// Inserts a message. `None`: its author's client has sent it before.
-    pub async fn insert(tx: &mut Tx, new: NewMessage<'_>) -> QueryResult<Option<Self>> {
+    /// Inserts a message, and finds it as it is shown. `None`: its author's client has sent it before.
+    pub async fn insert(tx: &mut Tx, new: NewMessage<'_>) -> QueryResult<Option<MessageDetails>> {
+        let shown = MessageDetails::by_id(new.channel_id, new.id);
         let statement = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
-        tx.save(statement.returning(Self::as_returning())).await
+        let (_, found) =
+            tx.save_and_first::<Self, _, _, _>(statement.returning(Self::as_returning()), shown).await?;
+        Ok(found)
     }
 
     /// Gives a message other content.
@@ -141,10 +149,15 @@ impl Message {
 }
 
 impl MessageDetails {
+    #[diesel::dsl::auto_type(no_type_alias)]
+    fn by_id(channel: ChannelId, id: MessageId) -> _ {
+        let select: AsSelect<MessageDetails, Pg> = MessageDetails::as_select();
+        message_details::table.find(id).filter(message_details::channel_id.eq(channel)).select(select)
+    }
+
     /// One message of a channel.
     pub async fn find(db: &mut Reader, channel: ChannelId, id: MessageId) -> QueryResult<Option<Self>> {
-        let message = message_details::table.find(id).filter(message_details::channel_id.eq(channel));
-        db.first(message.select(Self::as_select())).await
+        db.first(Self::by_id(channel, id)).await
     }
 
     /// Messages of a channel, at most `limit`, going away from where the window begins: from the newest or from `Before`

@@ -27,14 +27,13 @@ use diesel::{
     pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata},
     query_builder::{QueryBuilder as _, QueryFragment, SelectQuery, bind_collector::RawBytesBindCollector},
 };
-use diesel_async::{AsyncPgConnection, methods::LoadQuery};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{Kind, Queries};
 use crate::{
     cache::{ArgumentsHash, Json, Key, LoadError, Loaded, Policy, Question, Read, Tag, Token},
-    db::{Db, DbError},
+    db::{Db, DbError, Statement},
 };
 
 /// How a query is cached.
@@ -95,7 +94,7 @@ pub trait CachedSelect: SelectQuery + QueryFragment<Pg> + Sized + Send + 'static
         caching: Caching,
     ) -> impl Future<Output = Result<Read<Json<Vec<R>>>, LoadError>> + Send
     where
-        Self: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
+        Self: for<'q> Statement<'q, R>,
         R: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         read(self, queries, caching, "list", |db, query| async move {
@@ -110,7 +109,7 @@ pub trait CachedSelect: SelectQuery + QueryFragment<Pg> + Sized + Send + 'static
         caching: Caching,
     ) -> impl Future<Output = Result<Read<Json<R>>, LoadError>> + Send
     where
-        Self: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
+        Self: for<'q> Statement<'q, R>,
         R: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         read(self, queries, caching, "first", |db, query| async move {
@@ -127,7 +126,7 @@ pub trait CachedSelect: SelectQuery + QueryFragment<Pg> + Sized + Send + 'static
     where
         Self: QueryDsl + diesel::query_dsl::methods::SelectDsl<CountStar>,
         diesel::dsl::Select<Self, CountStar>:
-            SelectQuery + QueryFragment<Pg> + Send + for<'q> LoadQuery<'q, AsyncPgConnection, i64> + 'static,
+            SelectQuery + QueryFragment<Pg> + Send + for<'q> Statement<'q, i64> + 'static,
     {
         read(self.count(), queries, caching, "count", |db, query| async move {
             db.read(async |reader| reader.first(query).await).await

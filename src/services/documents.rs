@@ -132,7 +132,7 @@ pub async fn change(
             let (row, content) = DocumentDetails::find(tx, workspace, id).await?.ok_or(AppError::NotFound)?;
             let listed = DocumentView::new(row.clone(), None);
             let audience = Audience::Workspace(workspace, None);
-            events::tell(tx, EventKind::DocumentUpdated, audience, &listed).await?;
+            events::tell(tx, EventKind::DocumentUpdated, audience, &listed)?;
             Ok(View::object(row.version, &DocumentView::new(row, Some(content))))
         })
         .await

@@ -18,19 +18,15 @@ use crate::{
 };
 
 /// Tells an audience what happened; `data` is what they see of it.
-pub async fn tell(
-    tx: &mut Tx,
-    kind: EventKind,
-    audience: Audience,
-    data: &impl Serialize,
-) -> Result<(), AppError> {
+pub fn tell(tx: &mut Tx, kind: EventKind, audience: Audience, data: &impl Serialize) -> Result<(), AppError> {
     let data = serde_json::to_string(data).map_err(AppError::internal)?;
-    Ok(Event::insert_all(tx, vec![NewEvent::new(kind, audience, data)]).await?)
+    Event::insert(tx, NewEvent::new(kind, audience, data));
+    Ok(())
 }
 
 /// Ends the streams of sessions that have ended.
-pub async fn end_streams(tx: &mut Tx, user: UserId, session_id: Option<SessionId>) -> Result<(), AppError> {
-    tell(tx, EventKind::SessionsEnded, Audience::User(user, None), &SessionsEnded { session_id }).await
+pub fn end_streams(tx: &mut Tx, user: UserId, session_id: Option<SessionId>) -> Result<(), AppError> {
+    tell(tx, EventKind::SessionsEnded, Audience::User(user, None), &SessionsEnded { session_id })
 }
 
 /// How long a ticket waits to be used.

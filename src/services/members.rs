@@ -103,7 +103,7 @@ pub async fn add(
         let (version, added) = (member.version, user.id);
         let view = MemberView::new(member, user);
         let audience = Audience::Workspace(workspace, Some(added));
-        events::tell(tx, EventKind::MemberAdded, audience, &view).await?;
+        events::tell(tx, EventKind::MemberAdded, audience, &view)?;
         let subject = Subject::workspace(workspace);
         notifications::notify(tx, actor, subject, NotificationKind::WorkspaceAdded, [added]).await?;
         Ok(Created::new(path, View::object(version, &view)))
@@ -157,7 +157,7 @@ pub async fn remove(
             hand_over_channels(tx, actor, workspace, user).await?;
             Member::delete(tx, workspace, user).await?.ok_or(AppError::NotFound)?;
             let audience = Audience::Workspace(workspace, Some(user));
-            events::tell(tx, EventKind::MemberRemoved, audience, &MemberView::new(member, person)).await
+            events::tell(tx, EventKind::MemberRemoved, audience, &MemberView::new(member, person))
         })
         .await
 }

@@ -89,16 +89,16 @@ pub async fn send(
             QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => AppError::NotFound,
             other => other.into(),
         })?;
-        let Some(message) = inserted else {
+        let Some(row) = inserted else {
             let known = client_msg_id.unwrap_or_default();
             let first = Message::find_by_client_msg_id(tx, channel, actor.user_id, known).await?;
             let first = first.ok_or_else(|| AppError::internal("a message was not inserted"))?;
             let (_, view) = shown(tx, channel, first).await?;
             return Ok(Created::before(path(first), view));
         };
-        let (shown, view) = shown(tx, channel, message.id).await?;
-        events::tell(tx, EventKind::MessageCreated, Audience::Channel(workspace, channel), &shown).await?;
-        let subject = Subject::message(workspace, channel, message.id);
+        let (id, (shown, view)) = (row.id, show(row));
+        events::tell(tx, EventKind::MessageCreated, Audience::Channel(workspace, channel), &shown)?;
+        let subject = Subject::message(workspace, channel, id);
         let about = (Place::Channel(workspace, channel), subject);
         let mentioned = notifications::notify_mentioned(tx, actor, about, content.as_str(), "").await?;
         // Who was named knows already.
@@ -106,7 +106,7 @@ pub async fn send(
             let reader = ChannelReader::filter(tx, channel, &[answered.author_id]).await?;
             notifications::notify(tx, actor, subject, NotificationKind::Reply, reader).await?;
         }
-        Ok(Created::new(path(message.id), view))
+        Ok(Created::new(path(id), view))
     })
     .await
 }
@@ -136,8 +136,7 @@ pub async fn edit(
             };
             Message::edit(tx, id, content.as_str()).await?.ok_or(AppError::NotFound)?;
             let (shown, view) = shown(tx, channel, id).await?;
-            events::tell(tx, EventKind::MessageUpdated, Audience::Channel(workspace, channel), &shown)
-                .await?;
+            events::tell(tx, EventKind::MessageUpdated, Audience::Channel(workspace, channel), &shown)?;
             let about = (Place::Channel(workspace, channel), Subject::message(workspace, channel, id));
             notifications::notify_mentioned(tx, actor, about, content.as_str(), &present.content).await?;
             Ok(view)
@@ -164,16 +163,19 @@ pub async fn delete(
             Message::bury(tx, id).await?.ok_or(AppError::NotFound)?;
             let (tombstone, _) = shown(tx, channel, id).await?;
             let audience = Audience::Channel(workspace, channel);
-            events::tell(tx, EventKind::MessageDeleted, audience, &tombstone).await
+            events::tell(tx, EventKind::MessageDeleted, audience, &tombstone)
         })
         .await
 }
 
 /// The message as this transaction has left it.
 async fn shown(tx: &mut Tx, channel: ChannelId, id: MessageId) -> Result<(MessageView, View), AppError> {
-    let row = MessageDetails::find(tx, channel, id).await?.ok_or(AppError::NotFound)?;
+    Ok(show(MessageDetails::find(tx, channel, id).await?.ok_or(AppError::NotFound)?))
+}
+
+fn show(row: MessageDetails) -> (MessageView, View) {
     let version = row.version;
     let message = MessageView::from(row);
     let view = View::object(version, &message);
-    Ok((message, view))
+    (message, view)
 }

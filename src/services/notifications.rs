@@ -133,7 +133,8 @@ pub async fn notify(
         let data = data.map_err(AppError::internal)?;
         events.push(NewEvent::new(EventKind::NotificationCreated, audience, data));
     }
-    Ok(Event::insert_all(tx, events).await?)
+    Event::insert_all(tx, events);
+    Ok(())
 }
 
 /// Notifies those who are named in `text` and were not in `before`. Returns who that is.

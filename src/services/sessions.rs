@@ -248,7 +248,7 @@ pub async fn log_out_everywhere(app: &App, actor: Actor) -> Result<Written<()>, 
         .write(async move |tx| {
             User::raise_token_epoch(tx, actor.user_id).await?;
             Session::end_all(tx, actor.user_id).await?;
-            events::end_streams(tx, actor.user_id, None).await
+            events::end_streams(tx, actor.user_id, None)
         })
         .await
 }
@@ -291,7 +291,7 @@ async fn replace_password(
             }
             User::set_password(tx, actor.user_id, &hash).await?;
             Session::end_all(tx, actor.user_id).await?;
-            events::end_streams(tx, actor.user_id, None).await
+            events::end_streams(tx, actor.user_id, None)
         })
         .await
 }
@@ -299,7 +299,7 @@ async fn replace_password(
 /// Ends a session, and the streams that were opened in it.
 async fn end(tx: &mut Tx, session: SessionId) -> Result<(), AppError> {
     match Session::end(tx, session).await? {
-        Some(ended) => events::end_streams(tx, ended.user_id, Some(session)).await,
+        Some(ended) => events::end_streams(tx, ended.user_id, Some(session)),
         None => Ok(()),
     }
 }

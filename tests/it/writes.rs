@@ -7,8 +7,15 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as
 use lockstep::{
     cache::Token,
     db::{Committed, Db, DbError, Tx, schema::users},
-    domain::{Change, id::UserId},
-    models::users::{NewUser, User},
+    domain::{
+        Change,
+        event::{Audience, EventKind},
+        id::UserId,
+    },
+    models::{
+        events::{Event, NewEvent},
+        users::{NewUser, User},
+    },
 };
 use tokio::{
     runtime::Handle,
@@ -18,6 +25,12 @@ use tokio::{
 use crate::support::{TestDatabase, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
 
 /// A database with one connection that writes, and what was announced.
 struct Place {
@@ -60,18 +73,13 @@ async fn insert(tx: &mut Tx, id: UserId, name: &str) -> Result<UserId, DbError> 
     Ok(id)
 }
 
-/// Waits until so many statements wait for an advisory lock.
+/// Waits until a statement waits for an advisory lock.
 async fn until_waiting(connection: &mut AsyncPgConnection) {
-    #[derive(QueryableByName)]
-    struct Waiting {
-        #[diesel(sql_type = BigInt)]
-        count: i64,
-    }
     let connection = tokio::sync::Mutex::new(connection);
     eventually("a commit waits", SOON, async || {
         let waiting = "SELECT count(*) AS count FROM pg_stat_activity \
             WHERE wait_event = 'advisory' AND datname = current_database()";
-        let waiting: Waiting = sql_query(waiting).get_result(&mut **connection.lock().await).await.unwrap();
+        let waiting: Count = sql_query(waiting).get_result(&mut **connection.lock().await).await.unwrap();
         (waiting.count == 1).then_some(())
     })
     .await;
@@ -158,6 +166,66 @@ async fn a_commit_that_is_refused_is_an_error_and_its_connection_is_good() {
     assert!(outcome.unwrap_err().to_string().contains("a statement failed"));
     assert_eq!(place.names(&[ada]).await, 0);
     tokio::time::timeout(SOON, place.insert("Bob")).await.unwrap();
+}
+
+fn told(user: UserId) -> NewEvent {
+    NewEvent::new(EventKind::NotificationCreated, Audience::User(user, None), "{}".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_last_belongs_to_the_same_transaction() {
+    let mut place = Place::new().await;
+    // On a connection that has prepared nothing yet, and on one that has.
+    for _ in 0..2 {
+        let ada = UserId::new();
+        let work = async move |tx: &mut Tx| {
+            Event::insert(tx, told(ada));
+            Event::insert_all(tx, vec![told(ada), told(ada)]);
+            insert(tx, ada, "Ada").await
+        };
+        place.db.write(work).await.unwrap();
+        assert_eq!(place.announced.recv().await.unwrap(), [Change::Users { id: ada }]);
+        let same = "SELECT count(*) AS count FROM events JOIN users ON users.id = events.user_id \
+            WHERE users.xmin = events.xid::text::xid";
+        let same: Count = sql_query(same).get_result(&mut place.database.connect().await).await.unwrap();
+        assert_eq!(same.count % 3, 0);
+        assert!(same.count > 0);
+    }
+    // What fails there takes everything back.
+    let bob = UserId::new();
+    let work = async move |tx: &mut Tx| {
+        let nobody = NewEvent { user_id: None, ..told(bob) };
+        Event::insert(tx, nobody);
+        insert(tx, bob, "Bob").await
+    };
+    let outcome = place.db.write(work).await;
+    assert!(matches!(outcome, Err(DbError::Query(_))), "{outcome:?}");
+    assert_eq!(place.names(&[bob]).await, 0);
+    assert!(place.announced.try_recv().is_err());
+    tokio::time::timeout(SOON, place.insert("Cid")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_may_only_read_or_do_nothing() {
+    let mut place = Place::new().await;
+    let ada = place.insert("Ada").await;
+    place.announced.recv().await.unwrap();
+    let read = place.db.write(async move |tx| Ok::<_, DbError>(User::find(tx, ada).await?)).await;
+    assert!(read.unwrap().value.is_some());
+    place.db.write(async move |_tx| Ok::<_, DbError>(())).await.unwrap();
+    let refused = async move |_tx: &mut Tx| Err::<(), DbError>(diesel::result::Error::NotFound.into());
+    assert!(place.db.write(refused).await.is_err());
+    let refused_later = async move |tx: &mut Tx| {
+        User::find(tx, ada).await?;
+        Err::<(), DbError>(diesel::result::Error::NotFound.into())
+    };
+    assert!(place.db.write(refused_later).await.is_err());
+    // All of it on one connection, which is in no transaction now.
+    let left = "SELECT count(*) AS count FROM pg_stat_activity \
+        WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()";
+    let left: Count = sql_query(left).get_result(&mut place.database.connect().await).await.unwrap();
+    assert_eq!(left.count, 0);
+    assert_eq!(place.db.connections(), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
