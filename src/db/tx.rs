@@ -56,7 +56,7 @@ use diesel_async::{
     AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection as _,
     TransactionManager, pooled_connection::deadpool::Object,
 };
-use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future, future::BoxFuture};
+use futures_util::{FutureExt, TryFutureExt, TryStreamExt, future, future::BoxFuture};
 
 use crate::domain::Change;
 
@@ -70,8 +70,9 @@ pub trait Hooks {
 
 /// A statement that answers with rows.
 pub trait Statement<'c, R> {
-    /// Runs it. Over a shared connection, so that statements whose futures are polled together are sent together.
-    fn run(self, connection: &'c AsyncPgConnection) -> BoxFuture<'c, QueryResult<Vec<R>>>;
+    /// Runs it, and makes something of the first rows. Over a shared connection, so that statements whose futures are
+    /// polled together are sent together.
+    fn run(self, connection: &'c AsyncPgConnection, most: usize) -> BoxFuture<'c, QueryResult<Vec<R>>>;
 }
 
 impl<'c, R, Q, ST> Statement<'c, R> for Q
@@ -83,13 +84,24 @@ where
     Pg: QueryMetadata<Q::SqlType>,
     ST: 'static,
 {
-    fn run(self, mut connection: &'c AsyncPgConnection) -> BoxFuture<'c, QueryResult<Vec<R>>> {
-        let rows = AsyncConnectionCore::load(&mut connection, self).map_ok(|rows| {
-            rows.map(|row| R::build_from_row(&row?).map_err(QueryError::DeserializationError))
-        });
-        async move { rows.await?.try_collect().await }.boxed()
+    fn run(self, mut connection: &'c AsyncPgConnection, most: usize) -> BoxFuture<'c, QueryResult<Vec<R>>> {
+        let rows = AsyncConnectionCore::load(&mut connection, self);
+        async move {
+            let (mut rows, mut made) = (rows.await?, Vec::new());
+            // To the end, where an error may still be.
+            while let Some(row) = rows.try_next().await? {
+                if made.len() < most {
+                    made.push(R::build_from_row(&row).map_err(QueryError::DeserializationError)?);
+                }
+            }
+            Ok(made)
+        }
+        .boxed()
     }
 }
+
+/// For [`Statement::run`].
+const ALL: usize = usize::MAX;
 
 /// A pooled connection that accepts `SELECT` only.
 pub struct Reader {
@@ -123,7 +135,7 @@ impl Reader {
         R: Send + 'q,
         Q: SelectQuery + Statement<'q, R> + 'q,
     {
-        self.list(query).map_ok(first)
+        self.read(query, 1).map_ok(first)
     }
 
     /// All rows.
@@ -132,9 +144,21 @@ impl Reader {
         R: Send + 'q,
         Q: SelectQuery + Statement<'q, R> + 'q,
     {
+        self.read(query, ALL)
+    }
+
+    fn read<'q, R, Q>(
+        &'q mut self,
+        query: Q,
+        most: usize,
+    ) -> impl Future<Output = QueryResult<Vec<R>>> + Send + 'q
+    where
+        R: Send + 'q,
+        Q: Statement<'q, R> + 'q,
+    {
         let Self { connection, begins } = self;
         let connection: &'q AsyncPgConnection = connection;
-        let rows = query.run(connection);
+        let rows = query.run(connection, most);
         async move {
             if !*begins {
                 return rows.await;
@@ -222,7 +246,7 @@ impl Tx {
     {
         let Self { reader: Reader { connection, begins }, changes, .. } = self;
         let connection: &'q AsyncPgConnection = connection;
-        let (saved, found) = (statement.run(connection), query.run(connection));
+        let (saved, found) = (statement.run(connection, 1), query.run(connection, 1));
         async move {
             begun(connection, begins).await?;
             let (saved, found) = future::join(saved, found).await;
@@ -240,7 +264,7 @@ impl Tx {
         Q: for<'c> Statement<'c, R> + Send + 'static,
     {
         self.last.push(Box::new(|connection| {
-            let rows = statement.run(connection);
+            let rows = statement.run(connection, ALL);
             rows.map_ok(|rows| rows.iter().filter_map(Hooks::on_save).collect()).boxed()
         }));
     }
@@ -256,7 +280,7 @@ impl Tx {
     {
         let Self { reader: Reader { connection, begins }, changes, .. } = self;
         let connection: &'q AsyncPgConnection = connection;
-        let rows = statement.run(connection);
+        let rows = statement.run(connection, ALL);
         async move {
             begun(connection, begins).await?;
             let rows = rows.await?;
