@@ -7,19 +7,15 @@
     reason = "a benchmark that cannot be set up may panic"
 )]
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    hint::black_box,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{hash::BuildHasher as _, hint::black_box, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use divan::Bencher;
+use foldhash::quality::RandomState;
 use lockstep::cache::{
     ArgumentsHash, Cache, Envelope, Json, Key, Loaded, Policy, PolicyOptions, Question, Settings, Tag,
 };
-use moka::{Expiry, policy::EvictionPolicy};
+use moka::policy::EvictionPolicy;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -73,37 +69,10 @@ fn tags(count: u128) -> Vec<Tag> {
 /// What there is to compare with: keys, values and settings are those of L1, and nothing is judged.
 #[divan::bench]
 fn plain_moka_get(bencher: Bencher<'_, '_>) {
-    bench_moka_get(bencher, |moka| moka.expire_after(AnHour).build());
-}
-
-/// The same where all entries live equally long.
-#[divan::bench]
-fn plain_moka_get_with_one_life_for_all(bencher: Bencher<'_, '_>) {
-    bench_moka_get(bencher, |moka| moka.time_to_live(HOUR).build());
-}
-
-/// The same where entries live until they are pushed out.
-#[divan::bench]
-fn plain_moka_get_without_times(bencher: Bencher<'_, '_>) {
-    bench_moka_get(bencher, |moka| moka.build());
-}
-
-type Moka = moka::sync::Cache<Key, Arc<u64>>;
-type MokaBuilder = moka::sync::CacheBuilder<Key, Arc<u64>, Moka>;
-
-fn bench_moka_get(bencher: Bencher<'_, '_>, build: fn(MokaBuilder) -> Moka) {
-    let builder = Moka::builder().max_capacity(4 << 30).weigher(|_, _| 1000);
-    let cache = build(builder.eviction_policy(EvictionPolicy::lru()));
-    cache.insert(key(1), Arc::new(7));
+    let builder = moka::sync::Cache::builder().max_capacity(4 << 30).weigher(|_, _| 1000);
+    let cache = builder.eviction_policy(EvictionPolicy::lru()).build_with_hasher(RandomState::default());
+    cache.insert(key(1), Arc::new(7_u64));
     bencher.bench(|| cache.get(&black_box(key(1))));
-}
-
-struct AnHour;
-
-impl Expiry<Key, Arc<u64>> for AnHour {
-    fn expire_after_create(&self, _: &Key, _: &Arc<u64>, _: Instant) -> Option<Duration> {
-        Some(HOUR)
-    }
 }
 
 /// As a request has it, before it makes anything ready for a load.
@@ -165,7 +134,7 @@ fn miss_with_waiters(bencher: Bencher<'_, '_>, readers: usize) {
 
 #[divan::bench]
 fn hash_key(bencher: Bencher<'_, '_>) {
-    let hasher = RandomState::new();
+    let hasher = RandomState::default();
     let key = key(1).suffix("members").arguments(ArgumentsHash::of(&50));
     bencher.bench(|| hasher.hash_one(black_box(key)));
 }

@@ -34,7 +34,6 @@
 //! ```
 //!
 //! The read-only connections refuse what a type cannot see, such as a `SELECT` of a function that writes.
-
 //!
 //! **Round trips.** `BEGIN` goes with the first statement, if that only reads; what is saved may go with the question for
 //! how it is shown ([`Tx::save_and_first`]); and what nothing else needs goes at the end ([`Tx::save_last`]), with the
