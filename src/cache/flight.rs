@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::SetOnce};
 
 use super::{
     LoadError,
@@ -36,6 +36,9 @@ use crate::{
 /// What a load brought.
 pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
 
+/// A flight's end, once it has come. `None`: it ended without a landing.
+pub(super) type End = Arc<SetOnce<Option<Landing>>>;
+
 /// The flights under way, by key.
 #[derive(Default)]
 pub(super) struct Flights {
@@ -46,7 +49,7 @@ struct Flight {
     interest: Interest,
     depth: Required,
     began: Instant,
-    landing: watch::Receiver<Option<Landing>>,
+    end: End,
 }
 
 /// What a reader is to do.
@@ -54,15 +57,14 @@ pub(super) enum Boarding {
     /// Load, and tell the others.
     Lead(Leader),
     /// Wait for the load that is under way.
-    Join(watch::Receiver<Option<Landing>>),
+    Join(End),
 }
 
 /// The right and the duty to load. When dropped, with or without a landing, the flight is over.
 pub(super) struct Leader {
     flights: Arc<Flights>,
     key: Key,
-    landing: watch::Sender<Option<Landing>>,
-    receiver: watch::Receiver<Option<Landing>>,
+    end: End,
 }
 
 impl Flights {
@@ -82,32 +84,33 @@ impl Flights {
             && flight.depth >= required
             && (!must_be_young || flight.began.elapsed() < LEASE)
         {
-            return Boarding::Join(flight.landing.clone());
+            return Boarding::Join(Arc::clone(&flight.end));
         }
-        let (sender, receiver) = watch::channel(None);
-        let (interest, landing, began) = (interest.clone(), receiver.clone(), Instant::now());
-        flights.insert(key, Flight { interest, depth: required, began, landing });
-        Boarding::Lead(Leader { flights: Arc::clone(self), key, landing: sender, receiver })
+        let end = End::default();
+        let (interest, began) = (interest.clone(), Instant::now());
+        flights.insert(key, Flight { interest, depth: required, began, end: Arc::clone(&end) });
+        Boarding::Lead(Leader { flights: Arc::clone(self), key, end })
     }
 }
 
 impl Leader {
     /// For the reader on whose behalf the flight was begun.
-    pub(super) fn passenger(&self) -> watch::Receiver<Option<Landing>> {
-        self.receiver.clone()
+    pub(super) fn passenger(&self) -> End {
+        Arc::clone(&self.end)
     }
 
     /// Ends the flight with its result. By then the tiers have it, so that whoever comes next needs no flight.
     pub(super) fn land(self, landing: Landing) {
         self.leave();
-        self.landing.send_replace(Some(landing));
+        // Nobody else sets it before the leader is dropped, which comes now.
+        let _ = self.end.set(Some(landing));
     }
 
     /// From now on nobody joins it.
     pub(super) fn leave(&self) {
         let mut flights = self.flights.shards.of(&self.key);
         // A newer flight may have taken the place.
-        if flights.get(&self.key).is_some_and(|flight| flight.landing.same_channel(&self.receiver)) {
+        if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(&flight.end, &self.end)) {
             flights.remove(&self.key);
         }
     }
@@ -115,7 +118,10 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        self.leave();
+        if !self.end.initialized() {
+            self.leave();
+            let _ = self.end.set(None);
+        }
     }
 }
 
@@ -153,7 +159,6 @@ impl<F: Future<Output = ()> + Send + 'static> Drop for InPlace<F> {
 }
 
 /// Waits for a flight's end. `None`: it ended without a landing.
-pub(super) async fn landed(mut flight: watch::Receiver<Option<Landing>>) -> Option<Landing> {
-    let landing = flight.wait_for(Option::is_some).await.ok()?;
-    landing.clone()
+pub(super) async fn landed(flight: End) -> Option<Landing> {
+    flight.wait().await.clone()
 }
