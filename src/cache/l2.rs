@@ -6,6 +6,7 @@
 
 mod entries;
 mod names;
+mod together;
 
 use std::{
     fmt::Write as _,
@@ -21,6 +22,10 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::{
+    entries::{AT_ONCE, Answer},
+    together::Together,
+};
 pub(super) use self::{
     entries::{Filling, L2Read, Left, Lock, Peeked, Wanted},
     names::Names,
@@ -64,6 +69,8 @@ pub struct Link {
     connection: MultiplexedConnection,
     /// The same connection, for what no request waits for.
     patient: MultiplexedConnection,
+    /// Single reads.
+    reads: Together<Answer>,
     names: Names,
     instance: String,
     marker: String,
@@ -95,6 +102,7 @@ impl Link {
         Ok(Self {
             connection,
             patient,
+            reads: Together::new(AT_ONCE),
             names: names.clone(),
             instance: instance.to_owned(),
             marker,

@@ -3,9 +3,9 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, Script};
+use redis::{Cmd, RedisResult, Script};
 
-use super::{Link, LinkError, VERSION_LIFE, milliseconds};
+use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds};
 use crate::cache::{
     envelope::Envelope,
     key::{Key, Tag},
@@ -15,7 +15,7 @@ use crate::cache::{
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);
 /// Entries of one round trip: with more, it would take longer than a call may.
-const AT_ONCE: usize = 200;
+pub(super) const AT_ONCE: usize = 200;
 /// Keys that one step of a scan looks at.
 const SCAN_STEP: usize = 500;
 
@@ -32,7 +32,7 @@ pub(in crate::cache) enum L2Read {
 }
 
 /// What a script answers to a read: outcome, sequence, lock, data, milliseconds.
-type Answer = (String, u64, i64, Vec<u8>, i64);
+pub(super) type Answer = (String, u64, i64, Vec<u8>, i64);
 
 /// What to look for in L2.
 #[derive(Clone, Copy)]
@@ -99,8 +99,27 @@ impl Link {
         wanted: &Wanted<'_>,
         lock_owner: Option<&str>,
     ) -> Result<L2Read, LinkError> {
-        let answer = self.run(&READ, &self.reading(wanted, lock_owner)).await?;
-        self.understand(answer)
+        let call = self.reading(wanted, lock_owner);
+        let answer = self.watch(async {
+            match self.reads.ask(call, async |calls| self.read_together(calls).await).await {
+                Err(err) if is_unknown(&err) => {
+                    let mut connection = self.connection.clone();
+                    let _: String = READ.load_async(&mut connection).await?;
+                    self.reading(wanted, lock_owner).query_async(&mut connection).await
+                }
+                outcome => outcome,
+            }
+        });
+        self.understand(answer.await?)
+    }
+
+    /// An error of one is none of the others.
+    async fn read_together(&self, calls: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Answer>>> {
+        let mut pipe = redis::pipe();
+        for call in calls {
+            pipe.add_command(call);
+        }
+        pipe.ignore_errors().query_async(&mut self.connection.clone()).await
     }
 
     /// The same for many entries in one round trip, without locks.
