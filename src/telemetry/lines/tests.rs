@@ -12,6 +12,8 @@ pub(in crate::telemetry) struct Output {
 struct State {
     pieces: Vec<Vec<u8>>,
     stands_still: bool,
+    /// Somebody wants to write meanwhile.
+    is_wanted: bool,
 }
 
 impl Output {
@@ -24,6 +26,14 @@ impl Output {
         self.shared.1.notify_all();
     }
 
+    fn wait_until(&self, what: &str, holds: impl Fn(&State) -> bool) {
+        let patience = Duration::from_secs(10);
+        let waited = self.shared.1.wait_timeout_while(self.state(), patience, |state| !holds(state));
+        let (state, waited) = waited.unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "{what}");
+    }
+
     /// All that was written.
     pub(in crate::telemetry) fn text(&self) -> String {
         String::from_utf8(self.state().pieces.concat()).unwrap()
@@ -31,18 +41,18 @@ impl Output {
 
     /// Waits until this is the end of all that was written.
     pub(in crate::telemetry) fn wait_for(&self, end: &str) {
-        let ends = |state: &mut State| state.pieces.concat().ends_with(end.as_bytes());
-        let patience = Duration::from_secs(10);
-        let waited = self.shared.1.wait_timeout_while(self.state(), patience, |state| !ends(state));
-        let (state, waited) = waited.unwrap();
-        drop(state);
-        assert!(!waited.timed_out(), "{end:?} was not written");
+        let what = format!("{end:?} was not written");
+        self.wait_until(&what, |state| state.pieces.concat().ends_with(end.as_bytes()));
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.shared.1.wait_while(self.state(), |state| state.stands_still).unwrap();
+        let mut state = self.state();
+        state.is_wanted = state.stands_still;
+        self.shared.1.notify_all();
+        let mut state = self.shared.1.wait_while(state, |state| state.stands_still).unwrap();
+        state.is_wanted = false;
         state.pieces.push(bytes.to_vec());
         self.shared.1.notify_all();
         Ok(bytes.len())
@@ -104,20 +114,21 @@ fn while_nobody_reads_nobody_who_logs_waits_and_what_is_too_much_is_counted() {
     let (lines, reported) = lines_to(&output);
     output.stand_still(true);
     let line = line(0);
-    // One batch is on its way out, and as much again waits.
-    let most = 2 * MOST / line.len() + 10_000;
-    (0..most).for_each(|_| lines.push(line.as_bytes()));
+    lines.push(line.as_bytes());
+    output.wait_until("nobody wants to write", |state| state.is_wanted);
+    // That line is on its way out. So many fit behind it, and the rest do not.
+    let (fit, rest) = (MOST / line.len(), 10_000_usize);
+    (0..fit + rest).for_each(|_| lines.push(line.as_bytes()));
     {
         let waiting = lines.shared.lock();
-        assert!(waiting.lines.len() <= MOST && waiting.lines.len() > MOST - line.len());
-        assert!(waiting.dropped >= 10_000 / 2, "{}", waiting.dropped);
+        assert_eq!(waiting.lines.len(), fit * line.len());
+        assert_eq!(usize::try_from(waiting.dropped), Ok(rest));
     }
     output.stand_still(false);
     let dropped = reported.recv_timeout(Duration::from_secs(10)).unwrap();
     lines.flush();
-    let written = output.text();
-    assert!(written.lines().all(|written| written == line.trim_end()));
-    assert_eq!(written.lines().count() + usize::try_from(dropped).unwrap(), most);
+    assert_eq!(usize::try_from(dropped), Ok(rest));
+    assert_eq!(output.text(), line.repeat(1 + fit));
 }
 
 #[test]
