@@ -15,6 +15,8 @@ const EVENTS: usize = 10_000;
 async fn whoever_loses_his_instance_in_the_middle_of_ten_thousand_events_resumes_on_another_without_gap_or_double()
  {
     let mut scene = Scene::new(3).await;
+    // Before the first of them, so that he is told of all.
+    let mut stream = EventStream::open(&scene.bob, None).await;
     let (ada, channel) = (scene.ada.clone(), scene.channel.clone());
     let writing = tokio::spawn(async move {
         let writers = (0..20).map(|writer| {
@@ -30,7 +32,6 @@ async fn whoever_loses_his_instance_in_the_middle_of_ten_thousand_events_resumes
         });
         futures_util::future::join_all(writers).await.concat()
     });
-    let mut stream = EventStream::open(&scene.bob, None).await;
     let mut received = Vec::new();
     while received.len() < EVENTS {
         match tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap() {
