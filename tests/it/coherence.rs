@@ -91,11 +91,12 @@ async fn without_redis_the_journal_keeps_instances_coherent() {
     let workspace = ada.create_workspace("0").await;
     let path = format!("/v1/workspaces/{workspace}");
     let at_b = ada.at(b);
-    let mut l1_hits = 0;
     for round in 1..=10 {
         let name = round.to_string();
-        at_b.get(&path).await.expect(200);
-        l1_hits += usize::from(at_b.get(&path).await.header("cache-status").starts_with("moka; hit"));
+        eventually("B answers from memory", Duration::from_secs(10), async || {
+            at_b.get(&path).await.expect(200).header("cache-status").starts_with("moka; hit").then_some(())
+        })
+        .await;
         let write = ada.patch(&path, json!({ "name": name })).await.expect(200);
         assert_eq!(ada.get(&path).await.field("/name"), name, "on the instance that wrote");
         assert_eq!(at_b.after(&write).get(&path).await.field("/name"), name, "with the token");
@@ -104,5 +105,4 @@ async fn without_redis_the_journal_keeps_instances_coherent() {
         })
         .await;
     }
-    assert!(l1_hits >= 9, "{l1_hits} of 10");
 }
