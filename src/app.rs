@@ -2,7 +2,7 @@
 //!
 //! The composition root: here, and only here, what a commit announces is connected to the cache.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use actix_web::http::header::HeaderValue;
 use ipnet::IpNet;
@@ -29,8 +29,29 @@ use crate::{
     redis::Redis,
 };
 
-/// What every request can reach.
-pub struct App {
+/// What every request can reach. Each worker has a handle of its own, of which its requests may take more: counted in one
+/// place, every request would take that place away from all other workers.
+#[derive(Clone)]
+pub struct App(Arc<State>);
+
+impl App {
+    /// The first handle.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self(Arc::new(state))
+    }
+}
+
+impl Deref for App {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+/// What there is once in a process.
+pub struct State {
     pub db: Db,
     pub cache: Arc<Cache>,
     pub queries: Queries,
@@ -118,7 +139,7 @@ impl Tasks {
 /// Passwords that may wait to be checked, for each core that checks them.
 const PASSWORD_QUEUE: usize = 32;
 
-impl App {
+impl State {
     /// Builds everything and starts what runs behind it. `embedded_url`: the embedded database, if that is used.
     ///
     /// # Errors
@@ -179,7 +200,7 @@ impl App {
             metrics.registry(),
         )?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let app = Self {
+        let state = Self {
             queries,
             db,
             cache,
@@ -195,7 +216,7 @@ impl App {
             limits,
             trusted_proxies: config.server.trusted_proxies.clone().into(),
         };
-        Ok((app, tasks))
+        Ok((state, tasks))
     }
 }
 

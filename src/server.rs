@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     api,
-    app::{App, BuildError},
+    app::{App, BuildError, State},
     config::Config,
     db::maintenance::{self, MaintenanceError},
     http::{middleware::observe, params},
@@ -59,13 +59,13 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
         log::warn!("error.chain":% = Chain(&err); "the number of open files cannot be raised");
     }
     let main = Handle::current();
-    let (mut app, tasks) = App::build(config, embedded_url, &main)?;
+    let (mut state, tasks) = State::build(config, embedded_url, &main)?;
     if address.port() == 0 {
         // Only now is it known.
-        app.public_url = app.public_url.replace(&address.to_string(), &listener.local_addr()?.to_string());
+        state.public_url =
+            state.public_url.replace(&address.to_string(), &listener.local_addr()?.to_string());
     }
-    // Shared by all workers, so that it exists once.
-    let app = Data::new(app);
+    let app = App::new(state);
     let workers_app = app.clone();
     // So does the guard: one for each worker would count apart.
     let proxies = &config.server.trusted_proxies;
@@ -76,7 +76,7 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     let address = listener.local_addr()?;
     let server = HttpServer::new(move || {
         ActixApp::new()
-            .app_data(workers_app.clone())
+            .app_data(Data::new(workers_app.clone()))
             .app_data(params::path_config())
             .app_data(params::query_config())
             // The last one is the outermost.

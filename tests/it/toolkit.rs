@@ -8,7 +8,7 @@ mod views;
 use std::time::Duration;
 
 use lockstep::{
-    app::{App, Tasks},
+    app::{App, State, Tasks},
     config::Config,
 };
 use tokio::runtime::Handle;
@@ -39,7 +39,8 @@ impl Pair {
                 _ => None,
             };
             let config = Config::from_lookup(value).unwrap();
-            App::build(&config, None, &Handle::current()).unwrap()
+            let (state, tasks) = State::build(&config, None, &Handle::current()).unwrap();
+            (App::new(state), tasks)
         };
         let ((a, of_a), (b, of_b)) = (build("a"), build("b"));
         for app in [&a, &b] {
