@@ -69,7 +69,7 @@ impl Breaker {
         took >= self.slow_from
     }
 
-    /// Counts a call that ended `now`. `Some`: one too many.
+    /// Counts a call that ended `now`. `Some`: it was one too many, which one that went well never is.
     pub(super) fn count(&self, outcome: Outcome, now: Instant) -> Option<Trip> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.push_back((now, outcome));
@@ -77,6 +77,9 @@ impl Breaker {
             || latest.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW_TIME)
         {
             latest.pop_front();
+        }
+        if outcome == Outcome::Fine {
+            return None;
         }
         let unanswered = latest.iter().rev().take_while(|(_, outcome)| *outcome == Outcome::Unanswered);
         if unanswered.count() >= UNANSWERED {
@@ -121,7 +124,7 @@ mod tests {
         assert_eq!(after(&breaker(), &[Failed]), None);
         assert_eq!(after(&breaker(), &[Failed; ENOUGH - 1]), None);
         let mut rare = [Fine; WINDOW];
-        rare[..9].fill(Failed);
+        rare[31..].fill(Failed);
         assert_eq!(after(&breaker(), &rare), None);
         assert_eq!(after(&breaker(), &[Unanswered, Unanswered, Fine, Unanswered]), None);
     }
