@@ -1,9 +1,12 @@
-//! State in parts, each behind a lock of its own, so that those who ask for different things seldom wait for each other.
-//! Locks are held for a look at memory, never over I/O.
+//! State in parts, each behind a lock of its own, so that those who ask for different things, or from different threads,
+//! seldom wait for each other. Locks are held for a look at memory, never over I/O.
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 pub(crate) use foldhash::quality::RandomState;
@@ -44,7 +47,53 @@ impl<T: Default> Default for Sharded<T> {
     }
 }
 
+/// How many parts there are for threads. They are given out in turn, also to threads that have ended since, so that two
+/// may have the same.
+const LANES: usize = 32;
+
+/// One of a kind for each thread, or nearly so.
+pub(crate) struct PerThread<T> {
+    lanes: [Lane<T>; LANES],
+}
+
+/// Far enough from the others that threads do not take their memory away from each other.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane<T>(Mutex<T>);
+
+impl<T> PerThread<T> {
+    /// That of this thread.
+    pub(crate) fn mine(&self) -> &Mutex<T> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static LANE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+        }
+        #[expect(clippy::indexing_slicing, reason = "the index is below LANES")]
+        &self.lanes[LANE.with(|lane| *lane)].0
+    }
+
+    /// The same, unless another thread has it too and is at it.
+    pub(crate) fn try_mine(&self) -> Option<MutexGuard<'_, T>> {
+        match self.mine().try_lock() {
+            Ok(mine) => Some(mine),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Those of all threads, one after another.
+    pub(crate) fn all(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
+        self.lanes.iter().map(|lane| lock(&lane.0))
+    }
+}
+
+impl<T: Default> Default for PerThread<T> {
+    fn default() -> Self {
+        Self { lanes: std::array::from_fn(|_| Lane::default()) }
+    }
+}
+
 /// What a panic elsewhere has left is whole: nothing that is done under these locks panics half-way.
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -83,6 +83,8 @@ pub(super) struct Entry {
     refresh_at: Option<Instant>,
     /// Somebody does.
     refreshing: AtomicBool,
+    /// L1 does not hold it any more, or holds another in its place.
+    dropped: AtomicBool,
     /// How long it may serve while the database is away.
     pub(super) usable_until: Instant,
     /// When its time is really up, if it serves for longer.
@@ -102,14 +104,14 @@ impl Entry {
         let value = value.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let EntryTimes { kept_since, expires_at, refresh_at, usable_until } = times;
-        let refreshing = AtomicBool::new(false);
         Self {
             value,
             stamp,
             kept_since,
             expires_at,
             refresh_at,
-            refreshing,
+            refreshing: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
             usable_until,
             overdue_since: None,
             bytes,
@@ -121,9 +123,21 @@ impl Entry {
         self.refresh_at.is_some_and(|at| now >= at) && !self.refreshing.load(Ordering::Relaxed)
     }
 
-    /// The same, and the caller does it.
-    pub(super) fn claim_refresh(&self, now: Instant) -> bool {
-        self.is_to_be_renewed(now) && !self.refreshing.swap(true, Ordering::Relaxed)
+    /// Whether it is for the caller to renew it, of all who have seen that it is time.
+    pub(super) fn claim_refresh(&self) -> bool {
+        !self.refreshing.swap(true, Ordering::Relaxed)
+    }
+
+    /// L1 lets go of it.
+    pub(super) fn drop_from_l1(&self) {
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    /// L1 would serve it just so if it were asked: it has it, nobody has to renew it, and its time is not up.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        now < self.refresh_at.unwrap_or(self.expires_at)
+            && self.overdue_since.is_none()
+            && !self.dropped.load(Ordering::Acquire)
     }
 
     /// The same entry for a little longer, since there is no other.
@@ -135,6 +149,7 @@ impl Entry {
             expires_at: until.min(self.usable_until),
             refresh_at: None,
             refreshing: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
             usable_until: self.usable_until,
             overdue_since: Some(self.overdue_since.unwrap_or(self.expires_at)),
             bytes: self.bytes,

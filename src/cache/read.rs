@@ -43,12 +43,11 @@ pub struct Read<T> {
     pub status: Status,
 }
 
-/// What L1 has, and when it was looked at.
+/// What L1 has.
 pub(super) struct Held<T> {
     pub(super) read: Read<T>,
-    /// The entry itself, which the caller may renew.
-    pub(super) entry: Arc<Entry>,
-    pub(super) at: Instant,
+    /// The entry itself, if it is time to renew it and nobody does yet.
+    pub(super) to_renew: Option<Arc<Entry>>,
 }
 
 impl<T> Loaded<T> {
@@ -80,9 +79,9 @@ impl Cache {
     {
         let required = required_by(&self.trust.generation(), policy, question.token);
         let l1 = match self.look_in_l1(&question.key, required) {
-            Ok(Held { read, entry, at }) => {
+            Ok(Held { read, to_renew }) => {
                 policy.stats.count(&read.status);
-                if entry.claim_refresh(at) {
+                if to_renew.is_some_and(|entry| entry.claim_refresh()) {
                     self.renew(policy, question.key, tags(), load);
                 }
                 return Ok(read);
@@ -103,7 +102,7 @@ impl Cache {
     pub fn recall<T: Stored>(&self, policy: &Policy, question: Question<'_>) -> Option<Read<T>> {
         // A token may need more than is known here.
         let held = question.token.is_none().then(|| self.look_in_l1(&question.key, Required::Nothing))?;
-        let held = held.ok().filter(|held| !held.entry.is_to_be_renewed(held.at))?;
+        let held = held.ok().filter(|held| held.to_renew.is_none())?;
         policy.stats.count(&held.read.status);
         Some(held.read)
     }
@@ -114,21 +113,27 @@ impl Cache {
         if required != Required::Nothing {
             return Err(TierStatus::Request);
         }
+        let now = Instant::now();
+        if let Some(read) = l1.recall(key, now, |entry| self.judge(entry, now).ok()) {
+            return Ok(Held { read, to_renew: None });
+        }
         let Some(entry) = l1.get(key) else {
             return Err(if self.trust.has_lease() { TierStatus::Miss } else { TierStatus::NoLease });
         };
-        let now = Instant::now();
+        let read = self.judge(&entry, now)?;
+        let to_renew = entry.is_to_be_renewed(now).then(|| Arc::clone(&entry));
+        l1.remember(key, entry, now);
+        Ok(Held { read, to_renew })
+    }
+
+    /// What an entry of L1 is worth.
+    fn judge<T: Stored>(&self, entry: &Entry, now: Instant) -> Result<Read<T>, TierStatus> {
         let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge_at(stamp, now));
         match (verdict, entry.value()) {
-            (Verdict::Fresh, Some(value)) => {
-                let left = entry.expires_at.saturating_duration_since(now);
-                if left.is_zero() {
-                    return Err(TierStatus::Miss);
-                }
-                let read = Read { value, status: Status::new(entry.status(now)) };
-                Ok(Held { read, entry, at: now })
+            (Verdict::Fresh, Some(value)) if now < entry.expires_at => {
+                Ok(Read { value, status: Status::new(entry.status(now)) })
             }
-            (Verdict::Fresh, None) => Err(TierStatus::Miss),
+            (Verdict::Fresh, _) => Err(TierStatus::Miss),
             (Verdict::NoLease, _) => Err(TierStatus::NoLease),
             (Verdict::Outdated, _) => Err(TierStatus::Stale),
         }

@@ -4,24 +4,16 @@
 //!
 //! It must not make anybody wait for more than that: a batch is never held back for others to come.
 
-use std::{
-    future::Future,
-    mem,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{future::Future, mem, sync::Mutex};
 
 use redis::{Cmd, ErrorKind, RedisError, RedisResult};
 use tokio::sync::oneshot;
 
-/// Parts, so that threads do not wait for each other's turns.
-const LANES: usize = 32;
+use crate::sharded::{PerThread, lock};
 
 /// Reads of one connection, whose answers are `T`.
 pub(super) struct Together<T> {
-    lanes: [Lane<T>; LANES],
+    lanes: PerThread<Vec<Waiting<T>>>,
     /// A batch of so many does not wait for anything.
     most: usize,
 }
@@ -35,7 +27,7 @@ struct Waiting<T> {
 
 impl<T> Together<T> {
     pub(super) fn new(most: usize) -> Self {
-        Self { lanes: std::array::from_fn(|_| Mutex::default()), most }
+        Self { lanes: PerThread::default(), most }
     }
 
     /// Asks, by a `send` that sends several calls in one round trip and yields their answers in order.
@@ -47,7 +39,7 @@ impl<T> Together<T> {
         S: Future<Output = RedisResult<Vec<RedisResult<T>>>>,
     {
         let (sender, answer) = oneshot::channel();
-        let lane = self.lane();
+        let lane = self.lanes.mine();
         let count = {
             let mut waiting = lock(lane);
             waiting.push(Waiting { call, answer: sender });
@@ -77,16 +69,6 @@ impl<T> Together<T> {
         }
         answer.await.unwrap_or_else(|_gone| Err(not_sent()))
     }
-
-    /// That of this thread.
-    fn lane(&self) -> &Lane<T> {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static LANE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
-        }
-        #[expect(clippy::indexing_slicing, reason = "the index is below LANES")]
-        &self.lanes[LANE.with(|lane| *lane)]
-    }
 }
 
 /// The duty to send what waits in a lane. Dropped before that, it tells those who wait that nobody will.
@@ -105,11 +87,6 @@ impl<T> Drop for Turn<'_, T> {
             drop(gone);
         }
     }
-}
-
-/// What a panic elsewhere has left is whole.
-fn lock<T>(lane: &Lane<T>) -> MutexGuard<'_, Vec<Waiting<T>>> {
-    lane.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_sent() -> RedisError {
