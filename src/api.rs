@@ -16,8 +16,11 @@ mod search;
 mod users;
 mod workspaces;
 
+use std::collections::BTreeMap;
+
 use actix_web::{
-    HttpResponse,
+    HttpResponse, Scope,
+    guard::fn_guard,
     web::{self, ServiceConfig},
 };
 
@@ -49,19 +52,42 @@ use crate::{
 
 /// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
 pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
-    let mut resources = v1_resources();
-    // They are tried in this order, and nearly everything is about a workspace. No two of them match the same.
-    resources.sort_by_key(|resource| !resource.path().starts_with("/workspaces"));
-    let v1 = resources.into_iter().fold(web::scope(V1), |v1, resource| v1.service(resource.into_routes(V1)));
-    // Before what only operators ask.
-    match guard {
-        Some(guard) => config.service(v1.wrap(guard.middleware())),
-        None => config.service(v1),
-    };
+    // What is refused on its way has not met its URL, whose pattern Actix then looks for in the first of all scopes that
+    // begin like it: one with all of them, which no request enters.
+    let all = v1_resources().into_iter().map(|resource| web::resource(resource.path()));
+    config.service(all.fold(web::scope(V1).guard(fn_guard(|_| false)), Scope::service));
+    // Actix tries patterns one after another, most of them regular expressions: a request is shown only those that are as
+    // long as it is.
+    let mut by_length: BTreeMap<usize, Vec<Resource>> = BTreeMap::new();
+    for resource in v1_resources() {
+        by_length.entry(segments(V1) + segments(resource.path())).or_default().push(resource);
+    }
+    for (length, mut resources) in by_length {
+        // Nearly everything is about a workspace. No two of them match the same.
+        resources.sort_by_key(|resource| !resource.path().starts_with("/workspaces"));
+        let is_as_long = fn_guard(move |request| segments(request.head().uri.path()) == length);
+        let v1 = web::scope(V1).guard(is_as_long);
+        mount(config, resources.into_iter().fold(v1, |v1, it| v1.service(it.into_routes(V1))), guard);
+    }
+    // What there is not is guarded too.
+    mount(config, web::scope(V1), guard);
+    // Only operators ask for these.
     for resource in root_resources() {
         config.service(resource.into_routes(""));
     }
     config.default_service(web::to(not_found));
+}
+
+fn mount(config: &mut ServiceConfig, scope: Scope, guard: Option<&FloodGuard>) {
+    match guard {
+        Some(guard) => config.service(scope.wrap(guard.middleware())),
+        None => config.service(scope),
+    };
+}
+
+/// How many parts a path has, or a pattern of which no parameter spans several.
+fn segments(path: &str) -> usize {
+    path.bytes().filter(|byte| *byte == b'/').count()
 }
 
 fn root_resources() -> Vec<Resource> {
@@ -210,4 +236,16 @@ fn v1_resources() -> Vec<Resource> {
 
 async fn not_found() -> Result<HttpResponse, AppError> {
     Err(AppError::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_parameter_of_a_pattern_spans_several_parts_of_a_path() {
+        for path in v1_resources().iter().map(Resource::path) {
+            assert!(!path.contains([':', '*']), "{path} would be found in paths of its own length only");
+        }
+    }
 }

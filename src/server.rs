@@ -67,7 +67,7 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     }
     let app = App::new(state);
     let workers_app = app.clone();
-    // So does the guard: one for each worker would count apart.
+    // Once for all workers, which would count apart.
     let proxies = &config.server.trusted_proxies;
     let guard = config.rate_limit.ip.and_then(|rate| FloodGuard::new(rate, proxies)).map(Arc::new);
     if let Some(guard) = &guard {

@@ -36,6 +36,15 @@ async fn one_address_that_floods_is_told_to_wait_and_cannot_talk_its_way_out() {
     assert_eq!(problem["code"], "rate_limited");
     assert_eq!(problem["violated-policies"], json!(["ip"]));
     assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    // Whatever was asked for, and counted as what it was.
+    for path in ["/v1/workspaces/1/channels/1/messages", "/v1/nothing/of/ours"] {
+        assert_eq!(client.get(path).await.status, 429, "{path}");
+    }
+    for route in ["/v1/users/me", "/v1/workspaces/{workspace}/channels/{channel}/messages"] {
+        let labels = [&*format!("http_route=\"{route}\""), "\"429\"", "\"GET\""];
+        let name = "http_server_request_duration_seconds_count";
+        assert_eq!(cluster.instances[0].metric(name, &labels).await, 1.0, "{route}");
+    }
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(client.get(path).await.status, 200, "{path} is not guarded");
     }
