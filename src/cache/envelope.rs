@@ -64,14 +64,32 @@ impl Envelope {
 
     /// From bytes; `None`: they are no envelope.
     #[must_use]
-    pub fn read(bytes: &Bytes) -> Option<Self> {
-        let header_end = bytes.iter().position(|byte| *byte == b'\n')?;
-        let (header, rest) = (bytes.get(..header_end)?, bytes.get(header_end + 1..)?);
-        let tags_length = rest.iter().position(|byte| *byte == b'\n')?;
-        let tags = std::str::from_utf8(rest.get(..tags_length)?).ok()?;
-        let payload = rest.get(tags_length + 1..)?;
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let opened = Opened::read(bytes)?;
+        let tags = opened.tags().map(Tag::parse).collect::<Option<_>>()?;
+        let Opened { epoch, as_of, created_ms, origin, kept_ms, payload, .. } = opened;
+        Some(Self { epoch, as_of, created_ms, origin: origin.to_owned(), kept_ms, tags, payload })
+    }
+}
 
-        let mut words = std::str::from_utf8(header).ok()?.split(' ');
+/// An envelope that was opened: its payload is taken out, the rest is read where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opened<'a> {
+    pub(super) epoch: u64,
+    pub(super) as_of: u64,
+    pub(super) created_ms: u64,
+    pub(super) origin: &'a str,
+    pub(super) kept_ms: u64,
+    pub(super) payload: Option<Bytes>,
+    tags: &'a str,
+}
+
+impl<'a> Opened<'a> {
+    /// From bytes; `None`: they are no envelope.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (header, rest) = split_line(bytes)?;
+        let (tags, payload) = split_line(rest)?;
+        let mut words = header.split(' ');
         if words.next()? != FORMAT {
             return None;
         }
@@ -85,11 +103,23 @@ impl Envelope {
             "absent" => None,
             _ => return None,
         };
-        let origin = words.next().unwrap_or_default().to_owned();
+        let origin = words.next().unwrap_or_default();
         let kept_ms = words.next().map_or(Some(0), |word| word.parse().ok())?;
-        let tags = tags.split_ascii_whitespace().map(Tag::parse).collect::<Option<_>>()?;
-        Some(Self { epoch, as_of, created_ms, origin, kept_ms, tags, payload })
+        let opened = Self { epoch, as_of, created_ms, origin, kept_ms, payload, tags };
+        opened.tags().all(Tag::is_legal).then_some(opened)
     }
+
+    /// The names of its tags.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.tags.split(' ').filter(|tag| !tag.is_empty())
+    }
+}
+
+/// The first line, which must be text, and what is behind it.
+fn split_line(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = memchr::memchr(b'\n', bytes)?;
+    let (line, rest) = bytes.split_at_checked(end)?;
+    Some((std::str::from_utf8(line).ok()?, rest.get(1..)?))
 }
 
 fn decompress(payload: &[u8]) -> Option<Bytes> {
@@ -124,7 +154,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let absent = Envelope { payload: None, tags: vec![], ..envelope() };
         for envelope in [envelope(), absent, compressible()] {
-            assert_eq!(Envelope::read(&envelope.write().into()), Some(envelope));
+            assert_eq!(Envelope::read(&envelope.write()), Some(envelope));
         }
     }
 
@@ -145,7 +175,7 @@ mod tests {
         let value: &[u8] = include_bytes!("../../tests/envelopes/lockstep1-value");
         let lz4: &[u8] = include_bytes!("../../tests/envelopes/lockstep1-lz4");
         let absent: &[u8] = include_bytes!("../../tests/envelopes/lockstep1-absent");
-        let read = |sample: &'static [u8]| Envelope::read(&Bytes::from_static(sample));
+        let read = Envelope::read;
         assert_eq!(read(short), Some(Envelope { origin: String::new(), kept_ms: 0, ..envelope() }));
         assert_eq!(read(value), Some(envelope()));
         assert_eq!(read(lz4), Some(compressible()));
@@ -157,7 +187,7 @@ mod tests {
     #[test]
     fn anything_else_is_a_miss() {
         let good = envelope().write();
-        let is_a_miss = |bytes: &[u8]| Envelope::read(&Bytes::copy_from_slice(bytes)).is_none();
+        let is_a_miss = |bytes: &[u8]| Envelope::read(bytes).is_none();
         for length in 0..good.len() - b"{\"a\":\n1}".len() {
             assert!(is_a_miss(&good[..length]), "cut after {length} bytes");
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{
     Loaded,
     entry::{Entry, EntryTimes, Stored},
-    envelope::Envelope,
+    envelope::{Envelope, Opened},
     generation::{Interest, Source, Stamp},
     key::Tag,
     l1::L1,
@@ -32,15 +32,16 @@ impl Trip {
     ) -> Option<Entry> {
         let stats = &self.policy.stats;
         stats.l2_read_bytes.inc_by(u64::try_from(envelope.len()).unwrap_or_default());
-        let envelope = Envelope::read(envelope)?;
-        let age_ms = unix_milliseconds().saturating_sub(envelope.created_ms);
+        let mut opened = Opened::read(envelope)?;
+        let age_ms = unix_milliseconds().saturating_sub(opened.created_ms);
         stats.age_seconds.observe(Duration::from_millis(age_ms).as_secs_f64());
-        let value = match envelope.payload {
+        let value = match opened.payload.take() {
             Some(payload) => Some(T::decode(payload)?),
             None => None,
         };
-        let learned: Vec<_> = envelope.tags.into_iter().filter(|tag| !self.tags.contains(tag)).collect();
-        let stamp = self.generation.stamp(interest, &learned, sequence);
+        let is_known = |name: &&str| *name == Tag::ALL || self.tags.iter().any(|tag| tag.as_str() == *name);
+        let learned = opened.tags().filter(|name| !is_known(name));
+        let stamp = self.generation.stamp(interest, learned, sequence);
         Some(self.entry(value, stamp, ttl))
     }
 

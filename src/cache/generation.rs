@@ -126,7 +126,7 @@ impl Generation {
     pub(super) fn new(number: u64, beginning: Beginning) -> Self {
         let Beginning { source, epoch, applied, horizon } = beginning;
         let tags = Registry::default();
-        let all = tags.state(&Tag::all());
+        let all = tags.state(Tag::ALL);
         let (recent, floor) = (Mutex::default(), AtomicU64::new(applied));
         let (applied, horizon) = (AtomicU64::new(applied), AtomicU64::new(horizon));
         Self { number, source, epoch, applied, horizon, tags, recent, floor, all }
@@ -146,7 +146,7 @@ impl Generation {
     pub fn interest(&self, tags: &[Tag]) -> Interest {
         let mut states = Vec::with_capacity(tags.len() + 1);
         states.push(Arc::clone(&self.all));
-        states.extend(tags.iter().map(|tag| self.tags.state(tag)));
+        states.extend(tags.iter().map(|tag| self.tags.state(tag.as_str())));
         let heard = states.iter().map(|state| state.heard()).collect();
         Interest { generation: self.number, states, heard }
     }
@@ -156,10 +156,16 @@ impl Generation {
     ///
     /// `None` if so much was invalidated meanwhile that an invalidation of a learned tag may have been
     /// forgotten.
-    pub fn stamp(&self, interest: Interest, learned: &[Tag], as_of: u64) -> Option<Stamp> {
+    pub fn stamp<'t>(
+        &self,
+        interest: Interest,
+        learned: impl IntoIterator<Item = &'t str>,
+        as_of: u64,
+    ) -> Option<Stamp> {
         let mut states = interest.states;
-        if !learned.is_empty() {
-            states.extend(learned.iter().map(|tag| self.tags.state(tag)));
+        let known = states.len();
+        states.extend(learned.into_iter().map(|tag| self.tags.state(tag)));
+        if states.len() > known {
             // Looked at after the states were taken: what was heard before is still in `recent`, which
             // keeps its state alive; what is heard from now on meets the state just taken.
             if self.floor.load(Ordering::Acquire) > as_of {
@@ -232,7 +238,7 @@ impl Generation {
 
     fn apply_locked(&self, recent: &mut VecDeque<(u64, Arc<TagState>)>, sequence: u64, tags: &[Tag]) {
         for tag in tags {
-            let state = self.tags.state(tag);
+            let state = self.tags.state(tag.as_str());
             state.hear(sequence);
             recent.push_back((sequence, state));
         }
@@ -301,7 +307,7 @@ impl Default for Shard {
 }
 
 impl Registry {
-    fn state(&self, tag: &Tag) -> Arc<TagState> {
+    fn state(&self, tag: &str) -> Arc<TagState> {
         let name = self.hasher.hash_one(tag);
         let mut shard = self.shards.of(&name);
         if let Some(state) = shard.states.get(&name).and_then(Weak::upgrade) {

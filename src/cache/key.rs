@@ -64,6 +64,29 @@ impl Key {
     pub const fn arguments(self, arguments: ArgumentsHash) -> Self {
         Self { arguments: Some(arguments), ..self }
     }
+
+    /// Its text. Without what formatting costs: each look into Redis needs it.
+    pub(super) fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let mut uuid = Uuid::encode_buffer();
+        out.write_str(self.entity)?;
+        if let Some(id) = &self.id {
+            out.write_str(":")?;
+            out.write_str(id.hyphenated().encode_lower(&mut uuid))?;
+        }
+        if !self.suffix.is_empty() {
+            out.write_str(":")?;
+            out.write_str(self.suffix)?;
+        }
+        if let Some(sub_id) = &self.sub_id {
+            out.write_str(":")?;
+            out.write_str(sub_id.hyphenated().encode_lower(&mut uuid))?;
+        }
+        if let Some(arguments) = &self.arguments {
+            write!(out, ":{arguments}")?;
+        }
+        out.write_str(":v")?;
+        out.write_str(itoa::Buffer::new().format(self.schema))
+    }
 }
 
 /// In one piece, and without what the rest implies: an id belongs to one entity.
@@ -89,20 +112,7 @@ impl Hash for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.entity)?;
-        if let Some(id) = &self.id {
-            write!(f, ":{id}")?;
-        }
-        if !self.suffix.is_empty() {
-            write!(f, ":{}", self.suffix)?;
-        }
-        if let Some(sub_id) = &self.sub_id {
-            write!(f, ":{sub_id}")?;
-        }
-        if let Some(arguments) = &self.arguments {
-            write!(f, ":{arguments}")?;
-        }
-        write!(f, ":v{}", self.schema)
+        self.write_to(f)
     }
 }
 
@@ -225,8 +235,10 @@ impl Tag {
     /// The tag that every entry carries: to invalidate it is to invalidate everything.
     #[must_use]
     pub fn all() -> Self {
-        Self("all".into())
+        Self(Self::ALL.into())
     }
+
+    pub(super) const ALL: &str = "all";
 
     /// Not a group of rows but of entries: those of L1 whose keys match, with `*` for any characters and `?` for one. To
     /// invalidate it is to take them out of every memory.
@@ -250,9 +262,12 @@ impl Tag {
     /// separate tags in messages.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let legal =
-            !name.is_empty() && name.len() <= TAG_MAX_BYTES && name.chars().all(|c| c.is_ascii_graphic());
-        legal.then(|| Self(name.into()))
+        Self::is_legal(name).then(|| Self(name.into()))
+    }
+
+    /// Whether a tag can be called so.
+    pub(super) fn is_legal(name: &str) -> bool {
+        !name.is_empty() && name.len() <= TAG_MAX_BYTES && name.bytes().all(|c| c.is_ascii_graphic())
     }
 
     /// The name.

@@ -132,7 +132,7 @@ impl Trip {
                 if let Some(link) = &link {
                     self.fill_l2(link, &loaded, as_of, l2_life, owner).await;
                 }
-                let stamp = self.generation.stamp(interest, &loaded.tags, as_of);
+                let stamp = self.generation.stamp(interest, loaded.tags.iter().map(Tag::as_str), as_of);
                 let entry = self.entry(loaded.value, stamp, l2_life);
                 let entry = self.keep(entry);
                 land(&mut waiting, Ok((entry, self.status)));

@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, RedisResult, Script};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script};
 
 use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds};
 use crate::cache::{
@@ -31,8 +31,8 @@ pub(in crate::cache) enum L2Read {
     Miss { sequence: u64, left: Left, lock: Lock },
 }
 
-/// What a script answers to a read: outcome, sequence, lock, data, milliseconds.
-pub(super) type Answer = (String, u64, i64, Vec<u8>, i64);
+/// What the script answers to a read: `OUTCOME SEQUENCE LOCK MS\nENTRY`.
+pub(super) type Answer = Vec<u8>;
 
 /// What to look for in L2.
 #[derive(Clone, Copy)]
@@ -147,20 +147,26 @@ impl Link {
         call
     }
 
-    fn understand(&self, (outcome, sequence, lock, data, ms): Answer) -> Result<L2Read, LinkError> {
-        let time = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
-        let lock = match lock {
+    fn understand(&self, answer: Answer) -> Result<L2Read, LinkError> {
+        let answer = Bytes::from(answer);
+        let (header, entry) = split_header(&answer).ok_or_else(unexpected)?;
+        let mut words = header.split(' ');
+        let outcome = words.next();
+        let [sequence, lock, ms] =
+            [(); 3].map(|()| words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(unexpected));
+        let (sequence, time) = (sequence?, Duration::from_millis(ms?));
+        let lock = match lock? {
             1 => Lock::Acquired,
             2 => Lock::HeldByAnother,
             _ => Lock::NotAsked,
         };
-        match outcome.as_str() {
-            "HIT" => Ok(L2Read::Hit { sequence, ttl: time, envelope: data.into(), lock }),
-            "MISS" => {
-                let left = match &*data {
+        match outcome {
+            Some("HIT") => Ok(L2Read::Hit { sequence, ttl: time, envelope: entry, lock }),
+            Some("MISS") => {
+                let left = match &*entry {
                     b"" => Left::Nothing,
                     b"stale" => Left::Stale,
-                    _ => Left::Expired { envelope: data.into(), kept: time },
+                    _ => Left::Expired { envelope: entry, kept: time },
                 };
                 Ok(L2Read::Miss { sequence, left, lock })
             }
@@ -252,7 +258,7 @@ impl Link {
         look.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
         let (stored, ttl_ms): (Option<Vec<u8>>, i64) = self.watch(look.query_async(&mut connection)).await?;
         let Some(stored) = stored else { return Ok(None) };
-        let (bytes, envelope) = (stored.len(), Envelope::read(&stored.into()));
+        let (bytes, envelope) = (stored.len(), Envelope::read(&stored));
         let tags = envelope.as_ref().map(|envelope| envelope.tags.clone()).unwrap_or_default();
         let mut versions: Vec<Option<u64>> = Vec::new();
         if !tags.is_empty() {
@@ -266,4 +272,13 @@ impl Link {
         let versions = tags.into_iter().zip(versions).collect();
         Ok(Some(Peeked { bytes, left, envelope, versions }))
     }
+}
+
+fn split_header(answer: &Bytes) -> Option<(&str, Bytes)> {
+    let end = memchr::memchr(b'\n', answer)?;
+    Some((std::str::from_utf8(answer.get(..end)?).ok()?, answer.slice(end + 1..)))
+}
+
+fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "a script has answered in another form than its own").into()
 }

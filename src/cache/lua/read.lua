@@ -4,13 +4,13 @@
 -- KEYS: meta, entry, lock.
 -- ARGV: marker, epoch, tag key prefix, life of a version in ms, lock owner or '', life of the lock in ms, ms that an
 -- entry is kept beyond its time, ms to live below which an entry is to be renewed, tags...
--- Returns: {'HIT', sequence, lock, entry, ms to live} or {'MISS', sequence, lock, entry or '', ms} with lock = 0 not asked
--- for, 1 acquired, 2 held by another. Whoever acquires it on a hit is to renew the entry. That of a miss is one whose time
--- was up that many ms before it is thrown away, while 'stale' in its place says that there was one that is not valid.
--- Or {'EPOCH', 0, 0, '', 0}.
+-- Returns one text, which takes less to read than a list: 'OUTCOME SEQUENCE LOCK MS\nENTRY'.
+-- HIT: an entry and its time to live. MISS: perhaps an entry whose time was up that many ms before it is thrown away,
+-- while 'stale' in its place says that there was one that is not valid. EPOCH: this is another life of the data.
+-- Lock: 0 not asked for, 1 acquired, 2 held by another. Whoever acquires it on a hit is to renew the entry.
 local meta = redis.call('HMGET', KEYS[1], 'marker', 'sequence')
 if meta[1] ~= ARGV[1] then
-  return {'EPOCH', '0', 0, '', 0}
+  return 'EPOCH 0 0 0\n'
 end
 local prefix, version_life, fail_safe = ARGV[3], ARGV[4], tonumber(ARGV[7])
 local present = tonumber(meta[2])
@@ -61,9 +61,10 @@ if entry then
         left = left - beyond
         -- That there is nothing is cheap to find out again, and mostly nobody asks again.
         local ends_soon = left < tonumber(ARGV[8]) and kind ~= 'absent'
-        return {'HIT', meta[2], ends_soon and acquire() or 0, entry, left}
+        return 'HIT ' .. meta[2] .. ' ' .. (ends_soon and acquire() or 0) .. ' ' .. left .. '\n' .. entry
       end
-      found, kept = entry, left
+      -- One that nobody has given an end has -1.
+      found, kept = entry, math.max(left, 0)
     end
   end
 end
@@ -78,4 +79,4 @@ local lock = acquire()
 if lock == 2 and found ~= 'stale' then
   found, kept = '', 0
 end
-return {'MISS', meta[2], lock, found, kept}
+return 'MISS ' .. meta[2] .. ' ' .. lock .. ' ' .. kept .. '\n' .. found
