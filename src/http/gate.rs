@@ -50,7 +50,9 @@ pub async fn let_in(
     let (user, token) = (caller.actor.user_id, caller.token);
     let state = match app.queries.recall(&SignInStateOf(user), token.as_ref()) {
         Some(read) => Ok(read),
+        // With a token it is the caller who decides how much of this would be found in no memory.
         None if access.may_begin
+            && token.is_none()
             && request.method().is_safe()
             && !app.limits.refuses(user, access.charge) =>
         {
@@ -98,7 +100,8 @@ async fn charge(
     Ok(response)
 }
 
-/// Works on what only reads while it is being found out whether the caller is still signed in.
+/// Works on what only reads while it is being found out whether the caller is still signed in. As soon as that is known he
+/// is charged, or told that he is not and the work ends.
 async fn begin(
     app: &App,
     access: Access,
@@ -110,16 +113,23 @@ async fn begin(
     let answer_with = |err: &AppError| ServiceResponse::new(http_request.clone(), err.error_response());
     request.extensions_mut().insert(caller);
     let user = caller.actor.user_id;
-    let state = app.queries.get(SignInStateOf(user), caller.token.as_ref());
-    let (state, response) = future::join(state, next.call(request)).await;
-    let is_staff = match signed_in(app, &caller, state) {
-        Ok(is_staff) => is_staff,
+    let admitting = async {
+        let state = app.queries.get(SignInStateOf(user), caller.token.as_ref()).await;
+        let is_staff = signed_in(app, &caller, state)?;
+        let verdict = match app.limits.charge(user, access.charge) {
+            Some(charged) => Some(charged.await),
+            None => None,
+        };
+        Ok::<_, AppError>((is_staff, verdict))
+    };
+    let working = async { Ok(next.call(request).await) };
+    let ((is_staff, verdict), response) = match future::try_join(admitting, working).await {
+        Ok(both) => both,
         Err(err) => return Ok(answer_with(&err)),
     };
     let mut response = response?.map_into_boxed_body();
     reply::show_status(app, is_staff, response.response_mut())?;
-    let Some(charged) = app.limits.charge(user, access.charge) else { return Ok(response) };
-    let verdict = charged.await;
+    let Some(verdict) = verdict else { return Ok(response) };
     if let Some(refusal) = verdict.refusal() {
         response = answer_with(&refusal);
     }
