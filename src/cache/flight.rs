@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -142,9 +142,12 @@ impl<F: Future<Output = ()> + Send + 'static> Future for InPlace<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(work) = &mut self.work {
-            ready!(work.as_mut().poll(context));
-            self.work = None;
+        // Taken out meanwhile: work that has panicked does not go on.
+        if let Some(mut work) = self.work.take()
+            && work.as_mut().poll(context).is_pending()
+        {
+            self.work = Some(work);
+            return Poll::Pending;
         }
         Poll::Ready(())
     }
