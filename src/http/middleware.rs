@@ -61,7 +61,9 @@ pub async fn observe(
 /// What holds for every request, whoever asks: while the process starts there may be no tables yet, and a token that says
 /// nothing must not pass for one that was honoured.
 fn refusal(request: &ServiceRequest) -> Option<AppError> {
-    if !request.path().starts_with(V1) {
+    // As it will be matched.
+    let below = request.match_info().unprocessed().strip_prefix(V1);
+    if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return None;
     }
     if request.app_data::<Data<App>>().is_none_or(|app| app.readiness.phase() == Phase::Starting) {
