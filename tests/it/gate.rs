@@ -40,6 +40,22 @@ async fn whoever_is_no_longer_signed_in_is_told_so_and_nothing_of_what_there_is(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_nothing_begins_before_it_is_known_who_asks() {
+    let cluster = Cluster::start_with(1, &WITHOUT_MEMORY).await;
+    let instance = &cluster.instances[0];
+    let ada = instance.client().register("ada").await;
+    let left = ada.post("/v1/auth/logout-all", json!({})).await.expect(204);
+    let before = loads(instance).await;
+    for _ in 0..10 {
+        // Never asked for before, so that they would have to be loaded.
+        let path = format!("/v1/users/{}", uuid::Uuid::now_v7());
+        ada.after(&left).get(&path).await.expect_problem(401, "unauthenticated");
+    }
+    // Her state, which the write has made stale.
+    assert!(loads(instance).await - before <= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_not_see_it_gets_the_same_answer_whether_it_is_there_or_not() {
     let cluster = Cluster::start_with(1, &WITHOUT_MEMORY).await;
     let nobody = cluster.instances[0].client();
@@ -87,14 +103,18 @@ async fn whoever_has_asked_too_much_is_refused_and_causes_no_loads() {
         (ada.get("/v1/users/me").await.status == 429).then_some(())
     })
     .await;
-    let before = loads(instance).await;
-    for _ in 0..20 {
-        // Never asked for before, so that they would have to be loaded.
-        let refused = ada.get(&format!("/v1/users/{}", uuid::Uuid::now_v7())).await;
-        let refused = refused.expect_problem(429, "rate_limited");
-        assert!(refused.header("ratelimit").contains("\"burst\";r=0"), "{refused:?}");
-    }
-    assert!(loads(instance).await - before < 1.0);
+    // The first refusal is remembered for a second only, after which Redis is asked again, and a request begins meanwhile.
+    eventually("twenty requests within what is remembered", Duration::from_secs(30), async || {
+        let before = loads(instance).await;
+        for _ in 0..20 {
+            // Never asked for before, so that they would have to be loaded.
+            let refused = ada.get(&format!("/v1/users/{}", uuid::Uuid::now_v7())).await;
+            let refused = refused.expect_problem(429, "rate_limited");
+            assert!(refused.header("ratelimit").contains("\"burst\";r=0"), "{refused:?}");
+        }
+        (loads(instance).await - before < 1.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,10 +128,13 @@ async fn what_redis_has_to_say_of_a_request_is_asked_for_at_once() {
     let workspace = workspace_of(&ada).await;
     ada.get(&workspace).await.expect(200);
     proxy.delay(DELAY);
-    let begun = Instant::now();
-    let read = ada.get(&workspace).await.expect(200);
-    let elapsed = begun.elapsed();
-    assert!(read.header("cache-status").starts_with("redis; hit"), "{read:?}");
-    // Whether she is signed in, her role, and the workspace.
-    assert!((DELAY..2 * DELAY).contains(&elapsed), "{elapsed:?}");
+    // Whether she is signed in, her role, and the workspace. On a busy machine it may take longer now and then.
+    let took = eventually("an answer after one round trip", Duration::from_secs(20), async || {
+        let begun = Instant::now();
+        let read = ada.get(&workspace).await.expect(200);
+        assert!(read.header("cache-status").starts_with("redis; hit"), "{read:?}");
+        Some(begun.elapsed()).filter(|took| *took < 2 * DELAY)
+    })
+    .await;
+    assert!(took >= DELAY, "{took:?}");
 }
