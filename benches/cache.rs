@@ -66,22 +66,40 @@ fn tags(count: u128) -> Vec<Tag> {
     (0..count).map(|number| Tag::new("tag", Uuid::from_u128(number))).collect()
 }
 
-/// What there is to compare with: keys, values and settings are those of L1, and nothing is judged.
-#[divan::bench]
-fn plain_moka_get(bencher: Bencher<'_, '_>) {
+/// More keys than a thread remembers.
+const MANY: u128 = 10_000;
+
+/// What there is to compare with: keys, values and settings are those of L1, and nothing is judged. Of so many keys in
+/// turn.
+#[divan::bench(args = [1, MANY])]
+fn plain_moka_get(bencher: Bencher<'_, '_>, keys: u128) {
     let builder = moka::sync::Cache::builder().max_capacity(4 << 30).weigher(|_, _| 1000);
     let cache = builder.eviction_policy(EvictionPolicy::lru()).build_with_hasher(RandomState::default());
-    cache.insert(key(1), Arc::new(7_u64));
-    bencher.bench(|| cache.get(&black_box(key(1))));
+    (0..keys).for_each(|number| cache.insert(key(number), Arc::new(7_u64)));
+    let mut turns = (0..keys).cycle();
+    bencher.bench_local(|| cache.get(&black_box(key(turns.next().unwrap()))));
 }
 
 /// As a request has it, before it makes anything ready for a load.
 #[divan::bench(args = [1, 3, 8, 51])]
 fn l1_hit(bencher: Bencher<'_, '_>, tag_count: u128) {
+    hits_in_turn(bencher, 1, tag_count);
+}
+
+/// The same of keys that this thread does not remember, with 3 tags.
+#[divan::bench(args = [MANY])]
+fn l1_hit_among(bencher: Bencher<'_, '_>, keys: u128) {
+    hits_in_turn(bencher, keys, 3);
+}
+
+fn hits_in_turn(bencher: Bencher<'_, '_>, keys: u128, tag_count: u128) {
     let (setup, tags) = (Setup::new(), tags(tag_count));
-    setup.runtime.block_on(setup.read(key(1), &tags));
-    bencher.bench(|| {
-        let question = Question { key: black_box(key(1)), token: None };
+    for number in 0..keys {
+        setup.runtime.block_on(setup.read(key(number), &tags));
+    }
+    let mut turns = (0..keys).cycle();
+    bencher.bench_local(|| {
+        let question = Question { key: black_box(key(turns.next().unwrap())), token: None };
         setup.cache.recall::<Json<u64>>(&setup.policy, question).unwrap()
     });
 }
