@@ -91,9 +91,11 @@ async fn an_event_reaches_a_listener_on_another_instance_within_100_ms_of_the_ac
     assert!(delays[499] < Duration::from_millis(100), "{:?}", delays[499]);
 }
 
+/// Memory that the process has for itself. Not the program, of which a build for tests has several times as much as the
+/// 20 MB of a release.
 fn resident_bytes(instance: &Instance) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", instance.process_id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
 }
 
@@ -124,7 +126,7 @@ async fn five_thousand_idle_streams_on_one_instance_take_less_than_200_mb() {
     let after = resident_bytes(instance);
     println!("resident: {} MB before, {} MB with {STREAMS} idle streams", before >> 20, after >> 20);
     assert!((connected - 5_000.0).abs() < f64::EPSILON, "{connected}");
-    assert!(after < 200_000_000, "{after} bytes");
+    assert!(after < 180_000_000, "{after} bytes, and the program");
 
     // One event for all of them, and the instance goes on answering.
     let started = Instant::now();
