@@ -87,7 +87,7 @@ fn mount(config: &mut ServiceConfig, scope: Scope, guard: Option<&FloodGuard>) {
 
 /// How many parts a path has, or a pattern of which no parameter spans several.
 fn segments(path: &str) -> usize {
-    path.bytes().filter(|byte| *byte == b'/').count()
+    memchr::memchr_iter(b'/', path.as_bytes()).count()
 }
 
 fn root_resources() -> Vec<Resource> {
