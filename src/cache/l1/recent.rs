@@ -1,5 +1,4 @@
-//! What one thread has found in L1 last. To find it here touches nothing that other threads write to, and costs a part of
-//! a look into L1.
+//! What one thread has found in L1 last. To find it here touches nothing that other threads write to.
 //!
 //! It must never return what L1 would not: an entry that L1 has let go of says so, see [`Entry::is_settled`].
 
