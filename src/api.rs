@@ -46,12 +46,11 @@ use crate::{
         view::Page,
         workspaces::WorkspaceView,
     },
-    rate_limit::flood_guard::FloodGuard,
     services::{events::IssuedTicket, sessions::Grant},
 };
 
-/// Mounts everything. The guard stands before all that costs something, and not before what operators ask.
-pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
+/// Mounts everything.
+pub fn configure(config: &mut ServiceConfig) {
     // What is refused on its way has not met its URL, whose pattern Actix then looks for in the first of all scopes that
     // begin like it: one with all of them, which no request enters.
     let all = v1_resources().into_iter().map(|resource| web::resource(resource.path()));
@@ -67,22 +66,13 @@ pub fn configure(config: &mut ServiceConfig, guard: Option<&FloodGuard>) {
         resources.sort_by_key(|resource| !resource.path().starts_with("/workspaces"));
         let is_as_long = fn_guard(move |request| segments(request.head().uri.path()) == length);
         let v1 = web::scope(V1).guard(is_as_long);
-        mount(config, resources.into_iter().fold(v1, |v1, it| v1.service(it.into_routes(V1))), guard);
+        config.service(resources.into_iter().fold(v1, |v1, it| v1.service(it.into_routes(V1))));
     }
-    // What there is not is guarded too.
-    mount(config, web::scope(V1), guard);
     // Only operators ask for these.
     for resource in root_resources() {
         config.service(resource.into_routes(""));
     }
     config.default_service(web::to(not_found));
-}
-
-fn mount(config: &mut ServiceConfig, scope: Scope, guard: Option<&FloodGuard>) {
-    match guard {
-        Some(guard) => config.service(scope.wrap(guard.middleware())),
-        None => config.service(scope),
-    };
 }
 
 /// How many parts a path has, or a pattern of which no parameter spans several.

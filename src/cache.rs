@@ -9,6 +9,7 @@
 //! | [`generation`] | what was heard, and what that says of an entry |
 //! | [`trust`] | when this process may believe what it holds |
 //! | [`read`](self), `load` | L1 → L2 → PostgreSQL, one load at a time |
+//! | [`recording`] | what an answer was made of, to be asked again |
 //! | [`write`](self) | a change invalidates both tiers of every instance before it is acknowledged |
 //! | [`bus`] | hearing what others invalidate, and noticing when one does not |
 //! | [`l2`] | the scripts in Redis, one round trip each |
@@ -32,6 +33,7 @@ mod monitor;
 pub mod operate;
 mod policy;
 mod read;
+pub mod recording;
 mod stats;
 mod status;
 pub mod token;

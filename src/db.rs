@@ -3,7 +3,8 @@
 //! Connections live on the main runtime, whose threads nobody blocks: one whose driver was started on an Actix worker
 //! would stand still whenever that worker is busy.
 //!
-//! It knows nothing of caches. What a commit changed is handed to `announce`, which [`crate::app`] connects.
+//! It knows nothing of caches, except to say that rows were asked for. What a commit changed is handed to `announce`, which
+//! [`crate::app`] connects.
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -41,6 +42,7 @@ pub use self::{
     tx::{Hooks, Reader, Statement, Tx},
     write::{Announce, Committed, Work, Written},
 };
+use crate::cache::recording;
 
 /// The database of a process. Clones are cheap: every cached read takes one along.
 #[derive(Clone)]
@@ -255,6 +257,7 @@ impl DbError {
 }
 
 async fn check_out(pool: &Pool<AsyncPgConnection>) -> Result<Object<AsyncPgConnection>, Unavailable> {
+    recording::spoil();
     match tokio::time::timeout(CHECKOUT, pool.get()).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(err)) => Err(Unavailable::Unreachable(err.into())),

@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod cursor;
 pub mod gate;
 pub mod if_match;
+pub mod memo;
 pub mod middleware;
 pub mod params;
 pub mod reply;

@@ -1,32 +1,42 @@
 //! The process's numbers, for Prometheus. Labels are bounded: routes, kinds and codes, never ids.
 
-use std::{cell::RefCell, time::Duration};
+pub mod busy;
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use actix_web::http::Method;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
-    TextEncoder,
-};
+use prometheus::{Encoder, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder};
+
+use self::busy::{BusyCounter, BusyCounterVec, BusyHistogram, BusyHistogramVec};
 
 /// A URL as it is mounted in one worker, and its numbers, looked up once for each method and status.
+#[derive(Debug, Clone)]
+pub struct Route(Rc<Mounted>);
+
 #[derive(Debug)]
-pub struct Route {
-    /// The pattern, never the path: there are as many paths as ids.
-    pub pattern: Box<str>,
-    seen: RefCell<Vec<(Method, u16, Histogram)>>,
+struct Mounted {
+    pattern: Box<str>,
+    seen: RefCell<Vec<(Method, u16, BusyHistogram)>>,
 }
 
 impl Route {
     #[must_use]
     pub fn new(pattern: impl Into<Box<str>>) -> Self {
-        Self { pattern: pattern.into(), seen: RefCell::default() }
+        Self(Rc::new(Mounted { pattern: pattern.into(), seen: RefCell::default() }))
+    }
+
+    /// The pattern, never the path: there are as many paths as ids.
+    #[must_use]
+    pub fn pattern(&self) -> &str {
+        &self.0.pattern
     }
 }
 
 /// The registry, and what the HTTP side counts.
 pub struct Metrics {
     registry: Registry,
-    requests: HistogramVec,
+    requests: BusyHistogramVec,
+    repeats: BusyCounter,
     connections: IntGaugeVec,
     sign_in_failures: IntCounterVec,
 }
@@ -42,11 +52,18 @@ impl Metrics {
         let about = IntGaugeVec::new(about, &["instance", "version"])?;
         about.with_label_values(&[instance, env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(about))?;
-        let requests = HistogramVec::new(
+        let requests = BusyHistogramVec::new(
             HistogramOpts::new("http_server_request_duration_seconds", "How long requests took.").buckets(
                 vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
             ),
             &["http_request_method", "http_route", "http_response_status_code"],
+        )?;
+        let repeats = BusyCounterVec::new(
+            Opts::new(
+                "http_server_repeats_total",
+                "Requests that were answered from what L1 had given for one like them, and still would.",
+            ),
+            &[],
         )?;
         let connections =
             IntGaugeVec::new(Opts::new("lockstep_db_pool_connections", "Database connections."), &["state"])?;
@@ -55,9 +72,11 @@ impl Metrics {
             &["reason"],
         )?;
         registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(repeats.clone()))?;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(sign_in_failures.clone()))?;
-        Ok(Self { registry, requests, connections, sign_in_failures })
+        let repeats = repeats.with_label_values(&[]);
+        Ok(Self { registry, requests, repeats, connections, sign_in_failures })
     }
 
     /// Where other modules register their numbers.
@@ -68,30 +87,30 @@ impl Metrics {
 
     /// Counts a request that did not get as far as to its URL, or to none that there is.
     pub fn refused(&self, method: &Method, pattern: &str, status: u16, elapsed: Duration) {
-        self.duration(method, pattern, status).observe(elapsed.as_secs_f64());
+        let mut digits = [0; 5];
+        let labels = [label(method), pattern, write_status(status, &mut digits)];
+        self.requests.observe(&labels, elapsed.as_secs_f64());
     }
 
     /// Counts a request to a URL.
     pub fn request(&self, method: &Method, route: &Route, status: u16, elapsed: Duration) {
+        if !is_known(method.as_str()) {
+            // They have one label, and are seldom.
+            return self.refused(method, route.pattern(), status, elapsed);
+        }
         let elapsed = elapsed.as_secs_f64();
-        let mut seen = route.seen.borrow_mut();
+        let mut seen = route.0.seen.borrow_mut();
         if let Some((.., known)) = seen.iter().find(|(m, s, _)| *s == status && m == method) {
             return known.observe(elapsed);
         }
-        let duration = self.duration(method, &route.pattern, status);
-        duration.observe(elapsed);
-        // Those of others have one label, and are seldom.
-        if is_known(method.as_str()) {
-            seen.push((method.clone(), status, duration));
-        }
+        let part = self.requests.part(&[label(method), route.pattern(), write_status(status, &mut [0; 5])]);
+        part.observe(elapsed);
+        seen.push((method.clone(), status, part));
     }
 
-    fn duration(&self, method: &Method, route: &str, status: u16) -> Histogram {
-        // Methods are free text on the wire.
-        let method = Some(method.as_str()).filter(|method| is_known(method)).unwrap_or("_OTHER");
-        let mut digits = [0; 5];
-        let status = write_status(status, &mut digits);
-        self.requests.with_label_values(&[method, route, status])
+    /// Counts a request that was answered like the one before it.
+    pub fn repeated(&self) {
+        self.repeats.inc();
     }
 
     /// Counts a refusal.
@@ -115,6 +134,11 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// Methods are free text on the wire.
+fn label(method: &Method) -> &str {
+    Some(method.as_str()).filter(|method| is_known(method)).unwrap_or("_OTHER")
 }
 
 fn is_known(method: &str) -> bool {

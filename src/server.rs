@@ -4,7 +4,7 @@
 //! `/readyz`. On SIGTERM it says that it is leaving, waits until balancers have noticed, finishes what it has begun, and
 //! stops the tasks behind it.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{App as ActixApp, HttpServer, middleware::from_fn, web::Data};
 use tokio::{
@@ -17,7 +17,10 @@ use crate::{
     app::{App, BuildError, State},
     config::Config,
     db::maintenance::{self, MaintenanceError},
-    http::{middleware::observe, params},
+    http::{
+        middleware::{Worker, observe},
+        params,
+    },
     rate_limit::flood_guard::FloodGuard,
     telemetry::Chain,
 };
@@ -75,13 +78,14 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     }
     let address = listener.local_addr()?;
     let server = HttpServer::new(move || {
+        let worker = Worker::new(workers_app.clone(), guard.clone());
         ActixApp::new()
             .app_data(Data::new(workers_app.clone()))
             .app_data(params::path_config())
             .app_data(params::query_config())
             // The last one is the outermost.
-            .wrap(from_fn(observe))
-            .configure(|routes| api::configure(routes, guard.as_deref()))
+            .wrap(from_fn(move |request, next| observe(Rc::clone(&worker), request, next)))
+            .configure(api::configure)
     })
     .listen(listener)?
     .keep_alive(KEEP_ALIVE)

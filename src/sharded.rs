@@ -4,7 +4,7 @@
 use std::{
     hash::{BuildHasher, Hash},
     sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -57,13 +57,16 @@ pub(crate) struct PerThread<T> {
 }
 
 /// Far enough from the others that threads do not take their memory away from each other.
-#[derive(Default)]
 #[repr(align(128))]
-struct Lane<T>(Mutex<T>);
+struct Lane<T>(T);
 
 impl<T> PerThread<T> {
+    pub(crate) fn new(lane: impl Fn() -> T) -> Self {
+        Self { lanes: std::array::from_fn(|_| Lane(lane())) }
+    }
+
     /// That of this thread.
-    pub(crate) fn mine(&self) -> &Mutex<T> {
+    pub(crate) fn mine(&self) -> &T {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static LANE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
@@ -72,24 +75,15 @@ impl<T> PerThread<T> {
         &self.lanes[LANE.with(|lane| *lane)].0
     }
 
-    /// The same, unless another thread has it too and is at it.
-    pub(crate) fn try_mine(&self) -> Option<MutexGuard<'_, T>> {
-        match self.mine().try_lock() {
-            Ok(mine) => Some(mine),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    /// Those of all threads, one after another.
-    pub(crate) fn all(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
-        self.lanes.iter().map(|lane| lock(&lane.0))
+    /// Those of all threads.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.lanes.iter().map(|lane| &lane.0)
     }
 }
 
 impl<T: Default> Default for PerThread<T> {
     fn default() -> Self {
-        Self { lanes: std::array::from_fn(|_| Lane::default()) }
+        Self::new(T::default)
     }
 }
 

@@ -15,7 +15,7 @@ use hkdf::Hkdf;
 use jsonwebtoken::errors::{Error as JwtError, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::domain::id::{SessionId, UserId};
@@ -121,6 +121,28 @@ impl From<JwtError> for TokenError {
     }
 }
 
+/// By what an access token is known where it must not be read: its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    #[must_use]
+    pub fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+/// Whether what a token says is still good, of one that was verified before.
+#[must_use]
+pub fn is_still_in_time(expires_at: u64) -> bool {
+    is_in_time(expires_at, jsonwebtoken::get_current_timestamp())
+}
+
+/// As `Validation` has it.
+const fn is_in_time(expires_at: u64, now: u64) -> bool {
+    expires_at >= now.saturating_sub(LEEWAY.as_secs())
+}
+
 /// An access token could not be signed. Not the client's fault.
 #[derive(Debug, thiserror::Error)]
 #[error("an access token cannot be signed")]
@@ -193,11 +215,9 @@ impl AccessTokens {
 
     /// The same at a time that is given, in seconds since 1970, as far as the token was verified before.
     fn verify_at(&self, token: &[u8], now: u64) -> Result<Claims, TokenError> {
-        let digest = Verified::digest(token);
+        let digest = Digest::of(token);
         if let Some(claims) = self.verified.get(&digest) {
-            // As `Validation` has it.
-            let good = claims.exp >= now.saturating_sub(LEEWAY.as_secs());
-            return if good { Ok(claims) } else { Err(TokenError::Expired) };
+            return if is_in_time(claims.exp, now) { Ok(claims) } else { Err(TokenError::Expired) };
         }
         let token = std::str::from_utf8(token).map_err(|_garbage| TokenError::Malformed)?;
         let key = self.key_of(token)?;

@@ -70,7 +70,7 @@ impl Cache {
             let mut seats = Vec::new();
             for (item, Item { key, tags }) in items.iter().enumerate() {
                 let Some(slot) = reads.get_mut(item).filter(|slot| slot.is_none()) else { continue };
-                let l1 = match self.look_in_l1(key, required) {
+                let l1 = match self.look_in_l1(policy, key, required) {
                     Ok(held) => {
                         *slot = Some(held.read);
                         continue;

@@ -168,6 +168,11 @@ impl Entry {
         self.value.is_none()
     }
 
+    /// The value without a share of it. `None`: there is none, or it is of another type.
+    pub(super) fn value_ref<T: Stored>(&self) -> Option<&T> {
+        self.value.as_deref()?.downcast_ref()
+    }
+
     /// The value, or that there is none. The outer `None`: it is of another type.
     pub(super) fn value<T: Stored>(&self) -> Option<Option<Arc<T>>> {
         match &self.value {

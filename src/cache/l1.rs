@@ -1,23 +1,19 @@
-//! L1: moka in this process, bounded by bytes. Before it, each thread remembers what it has found there last.
+//! L1: moka in this process, bounded by bytes.
 //!
-//! Knows nothing of freshness: what it returns must be judged before it is served, by its time too.
+//! Knows nothing of freshness: what it returns must be judged before it is served, by its time too. Entries know when they
+//! are not here any more: see [`Entry::is_settled`].
 
-mod recent;
-
-use std::{hash::BuildHasher as _, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 use wildmatch::WildMatch;
 
-use self::recent::Recent;
 use super::{entry::Entry, key::Key};
-use crate::sharded::{PerThread, RandomState};
+use crate::sharded::RandomState;
 
 pub(super) struct L1 {
     /// Without any time to live of moka's own, which each look would have to reckon with; see [`L1::remove_ended`].
     entries: Cache<Key, Arc<Entry>, RandomState>,
-    recent: PerThread<Recent>,
-    hasher: RandomState,
 }
 
 impl L1 {
@@ -27,10 +23,10 @@ impl L1 {
             .weigher(|_, entry: &Arc<Entry>| entry.bytes)
             // By frequency, old entries that are no use any more would keep new ones out.
             .eviction_policy(EvictionPolicy::lru())
-            // For whatever reason, and also if another takes its place: so no thread serves what is not here.
+            // For whatever reason, and also if another takes its place: whoever holds it learns that it is not here.
             .eviction_listener(|_, entry: Arc<Entry>, _| entry.drop_from_l1())
             .build_with_hasher(RandomState::default());
-        Self { entries, recent: PerThread::default(), hasher: RandomState::default() }
+        Self { entries }
     }
 
     /// Takes out what is of no use any more, not even while the database is away. Looks at all entries.
@@ -40,26 +36,6 @@ impl L1 {
             self.entries.invalidate(&*key);
         }
         self.entries.run_pending_tasks();
-        self.recent.all().for_each(|mut recent| recent.forget_unsettled(now));
-    }
-
-    /// What this thread has found here a moment ago, if that is still here and nothing has to be done about it. `judge`
-    /// says whether it may be served.
-    pub(super) fn recall<R>(
-        &self,
-        key: &Key,
-        now: Instant,
-        judge: impl FnOnce(&Entry) -> Option<R>,
-    ) -> Option<R> {
-        let hash = self.hasher.hash_one(key);
-        judge(self.recent.try_mine()?.get(key, hash, now)?)
-    }
-
-    /// Lets this thread remember what it has just found here.
-    pub(super) fn remember(&self, key: &Key, entry: Arc<Entry>, now: Instant) {
-        if let Some(mut recent) = self.recent.try_mine() {
-            recent.put(key, self.hasher.hash_one(key), entry, now);
-        }
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Entry>> {
@@ -92,6 +68,3 @@ impl L1 {
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::core::Collector as _;
+use prometheus::core::Collector;
 
 use super::{
     Cache,
@@ -221,7 +221,7 @@ pub async fn survey(redis: &Redis, namespace: &str) -> redis::RedisResult<Survey
     }
 }
 
-fn counts(counter: &prometheus::IntCounterVec) -> Vec<(BTreeMap<String, String>, u64)> {
+fn counts(counter: &impl Collector) -> Vec<(BTreeMap<String, String>, u64)> {
     let families = counter.collect();
     let metrics = families.iter().flat_map(|family| family.get_metric());
     let counts = metrics.map(|metric| {

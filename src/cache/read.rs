@@ -10,6 +10,7 @@ use super::{
     key::{Key, Tag},
     load::{BoxError, Trip, timed},
     policy::Policy,
+    recording,
     status::{Status, TierStatus},
     token::Token,
     trust::Verdict,
@@ -46,8 +47,9 @@ pub struct Read<T> {
 /// What L1 has.
 pub(super) struct Held<T> {
     pub(super) read: Read<T>,
-    /// The entry itself, if it is time to renew it and nobody does yet.
-    pub(super) to_renew: Option<Arc<Entry>>,
+    entry: Arc<Entry>,
+    /// It is time to renew the entry, and nobody does yet.
+    is_to_be_renewed: bool,
 }
 
 impl<T> Loaded<T> {
@@ -78,10 +80,10 @@ impl Cache {
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
         let required = required_by(&self.trust.generation(), policy, question.token);
-        let l1 = match self.look_in_l1(&question.key, required) {
-            Ok(Held { read, to_renew }) => {
+        let l1 = match self.look_in_l1(policy, &question.key, required) {
+            Ok(Held { read, entry, is_to_be_renewed }) => {
                 policy.stats.count(&read.status);
-                if to_renew.is_some_and(|entry| entry.claim_refresh()) {
+                if is_to_be_renewed && entry.claim_refresh() {
                     self.renew(policy, question.key, tags(), load);
                 }
                 return Ok(read);
@@ -99,31 +101,42 @@ impl Cache {
     }
 
     /// What this process holds and may use, at once. `None`: it has to be read, or to be renewed.
-    pub fn recall<T: Stored>(&self, policy: &Policy, question: Question<'_>) -> Option<Read<T>> {
+    pub fn recall<T: Stored>(&self, policy: &Arc<Policy>, question: Question<'_>) -> Option<Read<T>> {
         // A token may need more than is known here.
-        let held = question.token.is_none().then(|| self.look_in_l1(&question.key, Required::Nothing))?;
-        let held = held.ok().filter(|held| held.to_renew.is_none())?;
+        let required = if question.token.is_none() { Required::Nothing } else { Required::Load };
+        let held = self.look_in_l1(policy, &question.key, required).ok();
+        let held = held.filter(|held| !held.is_to_be_renewed)?;
         policy.stats.count(&held.read.status);
         Some(held.read)
     }
 
     /// What L1 has.
-    pub(super) fn look_in_l1<T: Stored>(&self, key: &Key, required: Required) -> Result<Held<T>, TierStatus> {
+    pub(super) fn look_in_l1<T: Stored>(
+        &self,
+        policy: &Arc<Policy>,
+        key: &Key,
+        required: Required,
+    ) -> Result<Held<T>, TierStatus> {
+        let held = self.find_in_l1(key, required);
+        match &held {
+            Ok(held) => recording::note(&held.entry, policy),
+            Err(_) => recording::spoil(),
+        }
+        held
+    }
+
+    fn find_in_l1<T: Stored>(&self, key: &Key, required: Required) -> Result<Held<T>, TierStatus> {
         let Some(l1) = &self.l1 else { return Err(TierStatus::Unused) };
         if required != Required::Nothing {
             return Err(TierStatus::Request);
         }
-        let now = Instant::now();
-        if let Some(read) = l1.recall(key, now, |entry| self.judge(entry, now).ok()) {
-            return Ok(Held { read, to_renew: None });
-        }
         let Some(entry) = l1.get(key) else {
             return Err(if self.trust.has_lease() { TierStatus::Miss } else { TierStatus::NoLease });
         };
+        let now = Instant::now();
         let read = self.judge(&entry, now)?;
-        let to_renew = entry.is_to_be_renewed(now).then(|| Arc::clone(&entry));
-        l1.remember(key, entry, now);
-        Ok(Held { read, to_renew })
+        let is_to_be_renewed = entry.is_to_be_renewed(now);
+        Ok(Held { read, entry, is_to_be_renewed })
     }
 
     /// What an entry of L1 is worth.
@@ -188,7 +201,7 @@ impl Cache {
                 Boarding::Join(flight) => flight,
                 Boarding::Lead(leader) => {
                     // Whoever was loading it may have landed since this reader looked.
-                    if let Ok(held) = self.look_in_l1(&key, required) {
+                    if let Ok(held) = self.look_in_l1(policy, &key, required) {
                         return Ok(held.read);
                     }
                     let passenger = leader.passenger();

@@ -11,10 +11,11 @@ use prometheus::{
 };
 
 use super::status::{Status, TierStatus};
+use crate::metrics::busy::{BusyCounter, BusyCounterVec};
 
 /// Numbers of the whole cache.
 pub(super) struct Stats {
-    pub(super) requests: IntCounterVec,
+    pub(super) requests: BusyCounterVec,
     loads: IntCounterVec,
     load_seconds: HistogramVec,
     undecodable: IntCounterVec,
@@ -98,13 +99,13 @@ impl BusLag {
 
 #[derive(Clone)]
 struct TierStats {
-    hit: IntCounter,
-    fail_safe: IntCounter,
-    miss: IntCounter,
-    stale: IntCounter,
-    collapsed: IntCounter,
-    bypass: IntCounter,
-    error: IntCounter,
+    hit: BusyCounter,
+    fail_safe: BusyCounter,
+    miss: BusyCounter,
+    stale: BusyCounter,
+    collapsed: BusyCounter,
+    bypass: BusyCounter,
+    error: BusyCounter,
 }
 
 impl Stats {
@@ -141,7 +142,7 @@ impl Stats {
         let distrusts =
             Opts::new("lockstep_cache_distrusts_total", "Times that all of L1 was given up, by cause.");
         let stats = Self {
-            requests: IntCounterVec::new(requests, &["tier", "kind", "result"])?,
+            requests: BusyCounterVec::new(requests, &["tier", "kind", "result"])?,
             loads: IntCounterVec::new(loads, &["kind", "result"])?,
             load_seconds: HistogramVec::new(seconds, &["kind"])?,
             undecodable: IntCounterVec::new(undecodable, &["kind"])?,
@@ -229,6 +230,11 @@ impl KindStats {
         }
         self.l1.count(status.l1);
         self.l2.count(status.l2);
+    }
+
+    /// Counts a read that L1 has answered.
+    pub(super) fn l1_hit(&self) {
+        self.l1.hit.inc();
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     rate_limit::Charge,
 };
 
-const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
+pub(super) const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 
 /// A signed-in caller.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,8 @@ pub struct Caller {
     pub token: Option<Token>,
     /// What he has shown to be let in.
     pub credential: Credential,
+    /// What he is charged for.
+    pub charge: Charge,
 }
 
 /// A caller who sends a message, which is limited apart.

@@ -5,7 +5,7 @@
 //! for at once. Nothing else begins before.
 
 use actix_web::{
-    Error, HttpMessage as _, ResponseError as _,
+    Error, HttpMessage as _, HttpResponse, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
@@ -66,18 +66,17 @@ pub async fn let_in(
         Err(err) => return Ok(refuse(request, &err)),
     }
     request.extensions_mut().insert(caller);
-    charge(&app, access, user, request, next).await
+    charge(&app, &caller, request, next).await
 }
 
 /// Charges somebody who is signed in. What only reads is worked on meanwhile.
 async fn charge(
     app: &App,
-    access: Access,
-    user: UserId,
+    caller: &Caller,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(charged) = app.limits.charge(user, access.charge) else {
+    let Some(charged) = app.limits.charge(caller.actor.user_id, caller.charge) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
     let worth_beginning = charged.refused().is_none();
@@ -96,8 +95,27 @@ async fn charge(
             Some(refusal) => (verdict, refuse(request, &refusal)),
         }
     };
-    headers::add(response.headers_mut(), app.limits.plan(access.charge), &verdict);
+    headers::add(response.headers_mut(), app.limits.plan(caller.charge), &verdict);
     Ok(response)
+}
+
+/// Charges somebody for an answer that is there already.
+pub(super) async fn charge_for(
+    app: &App,
+    caller: &Caller,
+    request: ServiceRequest,
+    answer: HttpResponse,
+) -> ServiceResponse<BoxBody> {
+    let Some(charged) = app.limits.charge(caller.actor.user_id, caller.charge) else {
+        return request.into_response(answer);
+    };
+    let verdict = charged.await;
+    let mut response = match verdict.refusal() {
+        None => request.into_response(answer),
+        Some(refusal) => refuse(request, &refusal),
+    };
+    headers::add(response.headers_mut(), app.limits.plan(caller.charge), &verdict);
+    response
 }
 
 /// Works on what only reads while it is being found out whether the caller is still signed in. As soon as that is known he
@@ -148,7 +166,7 @@ async fn recognise(app: &App, access: Access, request: &ServiceRequest) -> Resul
         Some(ticket) => take_ticket(app, &ticket).await?,
         None => verify(app, bearer(request.headers())?)?,
     };
-    Ok(Caller { actor: Actor { user_id }, is_staff: None, token, credential })
+    Ok(Caller { actor: Actor { user_id }, is_staff: None, token, credential, charge: access.charge })
 }
 
 /// Whether a caller is staff, if what he shows is still good.
@@ -189,7 +207,7 @@ fn verify(app: &App, access_token: &[u8]) -> Result<(UserId, Credential), AppErr
 }
 
 /// As bytes: whether it is text matters only if it is not known already.
-fn bearer(headers: &HeaderMap) -> Result<&[u8], AppError> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], AppError> {
     let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let (scheme, token) = match sent.iter().position(|byte| *byte == b' ') {
         Some(end) => sent.split_at(end),

@@ -2,7 +2,7 @@
 //! what Actix answers by itself.
 
 use std::{
-    borrow::Cow,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,17 +16,18 @@ use actix_web::{
         header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
-    web::Data,
+    rt,
 };
 use log::Level;
 use uuid::Uuid;
 
-use super::caller::consistency_token;
+use super::{caller::consistency_token, memo::Memo};
 use crate::{
     app::{App, Phase},
     cache::Status,
     error::{AppError, Problem},
     metrics::Route,
+    rate_limit::flood_guard::FloodGuard,
     telemetry,
 };
 
@@ -37,39 +38,72 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
+/// So often a worker lets go of what it need not remember any more.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// What a worker has for itself.
+pub struct Worker {
+    app: App,
+    guard: Option<Arc<FloodGuard>>,
+    memo: Memo,
+}
+
+impl Worker {
+    /// For the worker whose thread this is. All share what the guard counts.
+    #[must_use]
+    pub fn new(app: App, guard: Option<Arc<FloodGuard>>) -> Rc<Self> {
+        let worker = Rc::new(Self { app, guard, memo: Memo::default() });
+        let tidied = Rc::downgrade(&worker);
+        rt::spawn(async move {
+            while let Some(worker) = tidied.upgrade() {
+                worker.memo.forget_what_is_over(Instant::now());
+                drop(worker);
+                rt::time::sleep(TIDY_EVERY).await;
+            }
+        });
+        worker
+    }
+
+    /// What holds for every request, whoever asks: while the process starts there may be no tables yet, a token that says
+    /// nothing must not pass for one that was honoured, and floods must cost nothing.
+    fn refusal(&self, request: &ServiceRequest) -> Option<AppError> {
+        // As it will be matched.
+        let below = request.match_info().unprocessed().strip_prefix(V1);
+        if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return None;
+        }
+        if self.app.readiness.phase() == Phase::Starting {
+            return Some(AppError::Unavailable("the service is starting".into()));
+        }
+        let guarded = self.guard.as_ref().map_or(Ok(()), |guard| guard.charge(request));
+        guarded.and_then(|()| consistency_token(request.headers()).map(drop)).err()
+    }
+}
+
 /// The outermost middleware.
 ///
 /// # Errors
 /// Those of middleware inside, of which ours has none: it answers with responses, which are logged and counted here.
 pub async fn observe(
+    worker: Rc<Worker>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let id = request_id(request.headers());
     telemetry::with_request_id(Arc::clone(&id), async {
-        let mut response = match refusal(&request) {
-            None => in_our_form(next.call(request).await?.map_into_boxed_body()),
-            Some(refusal) => request.into_response(refusal.error_response()),
+        let app = &worker.app;
+        let (mut response, route) = match worker.refusal(&request) {
+            None => {
+                let (response, route) = worker.memo.answer(app, started, request, next).await?;
+                (in_our_form(response), route)
+            }
+            Some(refusal) => (request.into_response(refusal.error_response()), None),
         };
-        finish(&id, started, &mut response);
+        finish(app, &id, started, &mut response, route.as_ref());
         Ok(response)
     })
     .await
-}
-
-/// What holds for every request, whoever asks: while the process starts there may be no tables yet, and a token that says
-/// nothing must not pass for one that was honoured.
-fn refusal(request: &ServiceRequest) -> Option<AppError> {
-    // As it will be matched.
-    let below = request.match_info().unprocessed().strip_prefix(V1);
-    if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        return None;
-    }
-    if request.app_data::<Data<App>>().is_none_or(|app| app.readiness.phase() == Phase::Starting) {
-        return Some(AppError::Unavailable("the service is starting".into()));
-    }
-    consistency_token(request.headers()).err()
 }
 
 /// The caller's id if it is well formed, else one of ours.
@@ -102,33 +136,35 @@ fn is_problem(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes() == b"application/problem+json")
 }
 
-fn finish(id: &str, started: Instant, response: &mut ServiceResponse<BoxBody>) {
+fn finish(
+    app: &App,
+    id: &str,
+    started: Instant,
+    response: &mut ServiceResponse<BoxBody>,
+    route: Option<&Route>,
+) {
     let elapsed = started.elapsed();
     let status = response.status();
     let request = response.request();
-    let route = request.app_data::<Route>();
-    // What was refused on the way has not met its route.
-    let pattern = match route {
-        Some(route) => Cow::Borrowed(&*route.pattern),
-        None => request.match_pattern().map_or(Cow::Borrowed("none"), Cow::Owned),
-    };
-    let app = request.app_data::<Data<App>>();
-    if let Some(app) = app {
-        match route {
-            Some(route) => app.metrics.request(request.method(), route, status.as_u16(), elapsed),
-            None => app.metrics.refused(request.method(), &pattern, status.as_u16(), elapsed),
+    match route.or_else(|| request.app_data::<Route>()) {
+        Some(route) => {
+            app.metrics.request(request.method(), route, status.as_u16(), elapsed);
+            log_access(request, response.response(), route.pattern(), elapsed);
+        }
+        // What was refused on the way has not met its route.
+        None => {
+            let pattern = request.match_pattern();
+            let pattern = pattern.as_deref().unwrap_or("none");
+            app.metrics.refused(request.method(), pattern, status.as_u16(), elapsed);
+            log_access(request, response.response(), pattern, elapsed);
         }
     }
-    log_access(request, response.response(), &pattern, elapsed);
-    let served_by = app.map(|app| app.served_by.clone());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
     }
-    if let Some(served_by) = served_by {
-        headers.insert(SERVED_BY, served_by);
-    }
+    headers.insert(SERVED_BY, app.served_by.clone());
 }
 
 /// What lines of requests are written under.

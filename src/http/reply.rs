@@ -1,5 +1,7 @@
 //! How answers look: cached views with their entity tags, and acknowledged writes with their tokens.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
@@ -16,7 +18,7 @@ use serde::Serialize;
 use super::caller::Caller;
 use crate::{
     app::App,
-    cache::{Read, Status, Token},
+    cache::{Read, Status, Token, recording},
     config::CacheStatusAudience,
     db::Written,
     error::AppError,
@@ -66,6 +68,9 @@ pub async fn cached_if<Q: CachedQuery<Value = View>, A>(
 
 /// 200, 304 if the client has it, 404 if it is known that there is none.
 ///
+/// What leads here has to be decided by the request and by what was read through the cache, for [the next request like
+/// it](super::memo) is answered without any of it being done again, as long as all that was read holds.
+///
 /// # Errors
 /// [`AppError::NotFound`].
 pub fn view(
@@ -74,7 +79,29 @@ pub fn view(
     caller: &Caller,
     read: &Read<View>,
 ) -> Result<HttpResponse, AppError> {
-    let Some(view) = &read.value else { return Err(AppError::NotFound) };
+    let view = read.value.as_ref().ok_or(AppError::NotFound)?;
+    let mut response = show(app, request, caller, view, read.status)?;
+    if recording::is_recording() {
+        response.extensions_mut().insert(Shown(Arc::clone(view)));
+    }
+    Ok(response)
+}
+
+/// The view that a response shows.
+#[derive(Clone)]
+pub(super) struct Shown(pub Arc<View>);
+
+/// 200, or 304 if the client has it.
+///
+/// # Errors
+/// When something of it makes no header.
+pub(super) fn show(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+    view: &View,
+    status: Status,
+) -> Result<HttpResponse, AppError> {
     let etag = HeaderValue::from_maybe_shared(view.etag()).map_err(AppError::internal)?;
     let not_modified =
         request.headers().get_all(IF_NONE_MATCH).any(|sent| matches_weakly(sent.as_bytes(), etag.as_bytes()));
@@ -86,7 +113,7 @@ pub fn view(
         response
     };
     if caller.is_staff.is_none() || log::log_enabled!(target: ACCESS_LOG, log::Level::Info) {
-        response.extensions_mut().insert(read.status);
+        response.extensions_mut().insert(status);
     }
     let headers = response.headers_mut();
     headers.insert(ETAG, etag);
@@ -96,7 +123,7 @@ pub fn view(
         headers.insert(LINK, next_link(app, request, cursor)?);
     }
     if let Some(is_staff) = caller.is_staff {
-        write_status(app, is_staff, &read.status, headers)?;
+        write_status(app, is_staff, &status, headers)?;
     }
     Ok(response)
 }

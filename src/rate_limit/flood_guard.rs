@@ -11,14 +11,15 @@ use std::{
 };
 
 use actix_governor::{
-    Governor, GovernorConfig, GovernorConfigBuilder, KeyExtractor,
+    GovernorConfigBuilder, KeyExtractor,
     governor::{
-        NotUntil,
+        RateLimiter,
         clock::{Clock as _, DefaultClock, QuantaInstant},
         middleware::NoOpMiddleware,
+        state::keyed::DefaultKeyedStateStore,
     },
 };
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError as _, dev::ServiceRequest};
+use actix_web::dev::ServiceRequest;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
@@ -31,48 +32,58 @@ const FORGET_EVERY: Duration = Duration::from_secs(30);
 const FORGET_MANY_EVERY: Duration = Duration::from_secs(5);
 const MANY: usize = 10_000;
 
+type Counts =
+    RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, DefaultClock, NoOpMiddleware<QuantaInstant>>;
+
 /// The guard of one process: shared by its workers.
 pub struct FloodGuard {
-    config: GovernorConfig<ByAddress, NoOpMiddleware<QuantaInstant>>,
+    rate: Rate,
+    by: ByAddress,
+    counts: Arc<Counts>,
 }
 
 impl FloodGuard {
     /// A guard that lets `rate` through. `None`: the rate cannot be kept, which no setting leads to.
     #[must_use]
     pub fn new(rate: Rate, trusted_proxies: &[IpNet]) -> Option<Self> {
+        let by = ByAddress { trusted_proxies: trusted_proxies.into() };
         let config = GovernorConfigBuilder::default()
             .period(rate.window / rate.count)
             .burst_size((rate.count / BURST_PART).max(1))
-            .key_extractor(ByAddress { trusted_proxies: trusted_proxies.into(), rate })
+            .key_extractor(by.clone())
             .finish()?;
-        Some(Self { config })
+        Some(Self { rate, by, counts: config.limiter() })
     }
 
-    /// For one worker. All share the same counts.
-    #[must_use]
-    pub fn middleware(&self) -> Governor<ByAddress, NoOpMiddleware<QuantaInstant>> {
-        Governor::new(&self.config)
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// The refusal, if its client has sent too many.
+    pub fn charge(&self, request: &ServiceRequest) -> Result<(), AppError> {
+        let Ok(client) = self.by.extract(request);
+        self.counts.check_key(&client).map_err(|refused| {
+            let wait = refused.wait_time_from(self.counts.clock().now());
+            AppError::RateLimited { policy: "ip", rate: self.rate, wait, violated: vec!["ip"] }
+        })
     }
 
     /// Forgets addresses that have not been seen for a while, until stopped; nothing else would.
     pub async fn forget_idle(self: Arc<Self>, stop: CancellationToken) {
-        let limiter = self.config.limiter();
         loop {
-            let pause = if limiter.len() > MANY { FORGET_MANY_EVERY } else { FORGET_EVERY };
+            let pause = if self.counts.len() > MANY { FORGET_MANY_EVERY } else { FORGET_EVERY };
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
+            self.counts.retain_recent();
+            self.counts.shrink_to_fit();
         }
     }
 }
 
 /// Whom a request counts for.
 #[derive(Clone)]
-pub struct ByAddress {
+struct ByAddress {
     trusted_proxies: Arc<[IpNet]>,
-    rate: Rate,
 }
 
 impl KeyExtractor for ByAddress {
@@ -82,15 +93,6 @@ impl KeyExtractor for ByAddress {
     fn extract(&self, request: &ServiceRequest) -> Result<IpAddr, Self::KeyExtractionError> {
         let peer = request.peer_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip());
         Ok(network(client_address(peer, request.headers(), &self.trusted_proxies)))
-    }
-
-    fn exceed_rate_limit_response(
-        &self,
-        negative: &NotUntil<QuantaInstant>,
-        _with_headers_we_replace: HttpResponseBuilder,
-    ) -> HttpResponse {
-        let wait = negative.wait_time_from(DefaultClock::default().now());
-        AppError::RateLimited { policy: "ip", rate: self.rate, wait, violated: vec!["ip"] }.error_response()
     }
 }
 

@@ -1,6 +1,8 @@
 //! What became of requests, for metrics.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Opts, Registry};
+
+use crate::metrics::busy::{BusyCounter, BusyCounterVec};
 
 /// Who decides.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +22,7 @@ impl Source {
 /// Decisions of all limiters.
 #[derive(Clone)]
 pub struct Numbers {
-    decisions: IntCounterVec,
+    decisions: BusyCounterVec,
 }
 
 impl Numbers {
@@ -29,7 +31,7 @@ impl Numbers {
     /// # Errors
     /// When they are there already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let decisions = IntCounterVec::new(
+        let decisions = BusyCounterVec::new(
             Opts::new("lockstep_rate_limit_decisions_total", "Requests that were charged, and who decided."),
             &["subject", "source", "result"],
         )?;
@@ -45,7 +47,7 @@ impl Numbers {
 }
 
 /// Decisions about subjects of one kind.
-pub(super) struct Decisions([[IntCounter; 2]; 5]);
+pub(super) struct Decisions([[BusyCounter; 2]; 5]);
 
 impl Decisions {
     pub(super) fn count(&self, source: Source, granted: bool) {

@@ -26,6 +26,7 @@ mod idempotency;
 mod journal;
 mod kinds;
 mod members;
+mod memo;
 mod messages;
 mod monitor;
 mod notifications;

@@ -6,11 +6,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use sha2::{Digest as _, Sha256};
+use super::{Claims, Digest};
 
-use super::Claims;
-
-type Digest = [u8; 32];
 type Place = Option<(Digest, Claims)>;
 
 /// Tokens that are remembered, in places that their digests choose: half a megabyte.
@@ -24,11 +21,6 @@ pub(super) struct Verified {
 impl Verified {
     pub(super) fn new() -> Self {
         Self { places: (0..PLACES).map(|_| Mutex::default()).collect() }
-    }
-
-    /// By what a token is known.
-    pub(super) fn digest(token: &[u8]) -> Digest {
-        Sha256::digest(token).into()
     }
 
     /// What this token says, if it was verified here.
@@ -45,7 +37,7 @@ impl Verified {
     }
 
     fn place(&self, digest: &Digest) -> Option<&Mutex<Place>> {
-        let [low, high, ..] = *digest;
+        let [low, high, ..] = digest.0;
         self.places.get(usize::from(u16::from_le_bytes([low, high])) % PLACES)
     }
 }

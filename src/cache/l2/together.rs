@@ -13,7 +13,7 @@ use crate::sharded::{PerThread, lock};
 
 /// Reads of one connection, whose answers are `T`.
 pub(super) struct Together<T> {
-    lanes: PerThread<Vec<Waiting<T>>>,
+    lanes: PerThread<Lane<T>>,
     /// A batch of so many does not wait for anything.
     most: usize,
 }
