@@ -66,7 +66,7 @@ fn tags(count: u128) -> Vec<Tag> {
     (0..count).map(|number| Tag::new("tag", Uuid::from_u128(number))).collect()
 }
 
-/// More keys than a thread remembers.
+/// More keys than fit into the caches of a processor.
 const MANY: u128 = 10_000;
 
 /// What there is to compare with: keys, values and settings are those of L1, and nothing is judged. Of so many keys in
@@ -86,7 +86,7 @@ fn l1_hit(bencher: Bencher<'_, '_>, tag_count: u128) {
     hits_in_turn(bencher, 1, tag_count);
 }
 
-/// The same of keys that this thread does not remember, with 3 tags.
+/// The same of many keys in turn, with 3 tags.
 #[divan::bench(args = [MANY])]
 fn l1_hit_among(bencher: Bencher<'_, '_>, keys: u128) {
     hits_in_turn(bencher, keys, 3);

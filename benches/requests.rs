@@ -13,9 +13,11 @@ use lockstep::{
     cache::Stored as _,
     config::{Rate, RateLimitConfig},
     domain::id::{SessionId, UserId},
+    metrics::busy::BusyCounterVec,
     queries::view::View,
     rate_limit::{Charge, Limits, headers},
 };
+use prometheus::{IntCounter, Opts};
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -51,6 +53,20 @@ fn headers_of_limits(bencher: Bencher<'_, '_>) {
         headers::add(&mut headers, limits.plan(Charge::Request), &verdict);
         headers
     });
+}
+
+/// As the numbers of the process are counted by all threads at once.
+#[divan::bench(threads = [1, 2])]
+fn count_on_threads(bencher: Bencher<'_, '_>) {
+    let counter = BusyCounterVec::new(Opts::new("busy", "Busy."), &[]).unwrap().with_label_values(&[]);
+    bencher.bench(|| black_box(&counter).inc());
+}
+
+/// What there is to compare with.
+#[divan::bench(threads = [1, 2])]
+fn count_on_threads_in_one_place(bencher: Bencher<'_, '_>) {
+    let counter = IntCounter::new("shared", "Shared.").unwrap();
+    bencher.bench(|| black_box(&counter).inc());
 }
 
 /// A token that is seen for the first time.

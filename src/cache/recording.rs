@@ -1,10 +1,12 @@
 //! What was read from L1 in one go, so that the same can be asked again without looking anything up.
 //!
-//! Whoever answers the same question again and again keeps what its answer depended on ([`recorded`]), and asks each time
-//! whether L1 would still say so ([`Cache::repeats`]). Nothing is taken on trust: each entry is judged as in any read.
+//! Whoever answers the same question again and again has it [`recorded`] what was read for it, [takes](take) that where
+//! the answer is made, and asks each time whether L1 would still say so ([`Cache::repeats`]). Nothing is taken on trust: each
+//! entry is judged as in any read.
 //!
-//! **Invariant.** What is handed out is everything that the work has read. Only L1 can answer within a single poll, and all
-//! that it answers passes `note`; whoever turns to anything else passes `spoil`, and nothing is handed out.
+//! **Invariant.** What is taken is everything that the work has read until then. Only L1 can answer within a single poll,
+//! and all that it answers passes `note`; whoever turns to L2, to a load or to the database passes `spoil`, and there is
+//! nothing to be taken.
 
 use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, time::Instant};
 
@@ -39,6 +41,11 @@ impl Recall {
         self.entry.value_ref()
     }
 
+    /// Counts it once more.
+    pub fn count(&self) {
+        self.policy.stats.l1_hit();
+    }
+
     /// How a read fares that is answered by it now.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
@@ -50,54 +57,37 @@ impl Recall {
     pub fn bytes(&self) -> u32 {
         self.entry.bytes
     }
-
-    /// L1 would not say so again, whatever happens.
-    #[must_use]
-    pub fn is_over(&self, now: Instant) -> bool {
-        !self.entry.is_settled(now)
-    }
 }
 
 impl Cache {
-    /// Whether L1 would answer all these reads just so if it were asked now, and would need nothing to be done about it. If
-    /// so, they count as reads. Which entries are in use L1 does not learn from this.
+    /// Whether L1 would answer all these reads just so if it were asked now, and would need nothing to be done about it.
+    /// Which entries are in use L1 does not learn from this.
     #[must_use]
     pub fn repeats(&self, reads: &[Recall], now: Instant) -> bool {
-        let holds = |read: &Recall| {
+        reads.iter().all(|read| {
             let stamp = read.entry.stamp.as_ref().filter(|_| read.entry.is_settled(now));
             stamp.is_some_and(|stamp| self.trust.judge_at(stamp, now) == Verdict::Fresh)
-        };
-        let all_hold = reads.iter().all(holds);
-        if all_hold {
-            reads.iter().for_each(|read| read.policy.stats.l1_hit());
-        }
-        all_hold
+        })
     }
 }
 
-/// Does some work. Also returns all that it has read, if that was done at once and from L1 alone.
-pub async fn recorded<F: Future>(work: F) -> (F::Output, Option<Vec<Recall>>) {
+/// Does some work, and records what it reads for as long as it does not have to wait for anything.
+pub async fn recorded<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
-    let (mut is_first, mut kept) = (true, None);
+    let mut is_first = true;
     let output = poll_fn(|context| {
-        if !std::mem::take(&mut is_first) {
-            return work.as_mut().poll(context);
-        }
-        let recording = Recording::begin();
-        let polled = work.as_mut().poll(context);
-        if polled.is_ready() {
-            kept = recording.end();
-        }
-        polled
+        let _recording = std::mem::take(&mut is_first).then(Recording::begin);
+        work.as_mut().poll(context)
     });
-    let output = output.await;
-    (output, kept)
+    output.await
 }
 
-/// Somebody records what the work that is being done reads.
+/// What the work that is being done has read so far. It is not recorded any further. `None`: nobody records, or it has
+/// asked somebody else than L1, or has waited.
 #[must_use]
-pub fn is_recording() -> bool {
-    READS.with_borrow(Option::is_some)
+pub fn take() -> Option<Vec<Recall>> {
+    let reads = READS.take()?;
+    (!reads.is_spoiled).then_some(reads.recalls)
 }
 
 /// L1 has answered.
@@ -126,11 +116,6 @@ impl Recording {
     fn begin() -> Self {
         READS.set(Some(Reads::default()));
         Self
-    }
-
-    fn end(self) -> Option<Vec<Recall>> {
-        let reads = READS.with_borrow_mut(Option::take)?;
-        (!reads.is_spoiled).then_some(reads.recalls)
     }
 }
 

@@ -14,7 +14,12 @@ use futures_util::future::{self, BoxFuture};
 use tokio::task::JoinHandle;
 
 use super::{Db, DbError, Reader, Tx, Unavailable, check_out, tx::begun};
-use crate::{cache::Token, domain::Change, models::journal::JournalRow, telemetry::in_this_request};
+use crate::{
+    cache::{Token, recording},
+    domain::Change,
+    models::journal::JournalRow,
+    telemetry::in_this_request,
+};
 
 /// What a transaction has committed.
 #[derive(Debug)]
@@ -83,8 +88,10 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
+        recording::spoil();
         let stage = Stage::default();
-        let transaction = in_this_request(transact(self.clone(), work, stage.clone()));
+        // In a box, since it is large, and a task moves what it is made of several times.
+        let transaction = in_this_request(Box::pin(transact(self.clone(), work, stage.clone())));
         let mut awaited = Awaited { task: self.0.main.spawn(transaction), stage };
         match (&mut awaited.task).await {
             Ok(outcome) => outcome,

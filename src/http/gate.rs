@@ -26,7 +26,7 @@ use crate::{
     domain::id::UserId,
     error::{AppError, SignIn},
     queries::users::{SignInState, SignInStateOf},
-    rate_limit::{Verdict, headers},
+    rate_limit::{Charge, Pending, Verdict, headers},
     services::events::take_ticket,
 };
 
@@ -99,22 +99,21 @@ async fn charge(
     Ok(response)
 }
 
-/// Charges somebody for an answer that is there already.
-pub(super) async fn charge_for(
+/// Gives somebody an answer that is there already, once it is known whether he passes.
+pub(super) async fn settle(
     app: &App,
-    caller: &Caller,
+    charge: Charge,
+    charged: Option<Pending>,
     request: ServiceRequest,
     answer: HttpResponse,
 ) -> ServiceResponse<BoxBody> {
-    let Some(charged) = app.limits.charge(caller.actor.user_id, caller.charge) else {
-        return request.into_response(answer);
-    };
+    let Some(charged) = charged else { return request.into_response(answer) };
     let verdict = charged.await;
     let mut response = match verdict.refusal() {
         None => request.into_response(answer),
         Some(refusal) => refuse(request, &refusal),
     };
-    headers::add(response.headers_mut(), app.limits.plan(caller.charge), &verdict);
+    headers::add(response.headers_mut(), app.limits.plan(charge), &verdict);
     response
 }
 

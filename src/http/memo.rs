@@ -7,17 +7,16 @@
 //! ever. What is spared is to look for the URL, to parse it, and to look each entry up by its name.
 //!
 //! **Invariant.** Nothing is remembered but what a handler has said with [`reply::view`], having read nothing but L1; and
-//! nothing is done here that could not have been done in the handler's place.
+//! somebody is charged once, whichever way his request goes.
 
 use std::{
     cell::RefCell,
     hash::BuildHasher as _,
-    ptr,
     time::{Duration, Instant},
 };
 
 use actix_web::{
-    Error, HttpMessage as _, HttpResponse,
+    Error, HttpMessage as _, HttpResponse, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::Method,
@@ -26,15 +25,15 @@ use actix_web::{
 
 use super::{
     caller::{CONSISTENCY_TOKEN, Caller},
-    gate::{bearer, charge_for},
-    reply::{self, Shown},
+    gate::{bearer, settle},
+    reply::{self, MadeOf},
 };
 use crate::{
     app::App,
     auth::token::{Digest, is_still_in_time},
     cache::recording::{Recall, recorded},
     metrics::Route,
-    queries::view::View,
+    rate_limit::{Charge, Pending, Verdict},
     sharded::RandomState,
 };
 
@@ -42,6 +41,8 @@ use crate::{
 const SLOTS: usize = 4096;
 /// What has read a larger entry is not remembered: entries may outlive their places in L1, if only for a moment.
 const LARGEST: u32 = 64 * 1024;
+/// So is none with a longer URL.
+const LONGEST: usize = 1024;
 /// For so long. Then a request goes the whole way, from which L1 learns what is in use.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
@@ -78,15 +79,21 @@ struct Asked<'r> {
     hash: u64,
 }
 
-enum Recalled {
-    /// Whom it is for, and where it would have been made.
-    Answer(Caller, Route, HttpResponse),
-    /// It is worth remembering.
-    Again {
-        hash: u64,
-        token: Digest,
-    },
+/// Why a handler has to be asked.
+enum Missed {
+    /// There is nothing to be had from remembering it.
     New,
+    /// It has come before.
+    Again { hash: u64 },
+}
+
+/// What a handler would have said.
+struct Answer {
+    /// Where.
+    route: Route,
+    charge: Charge,
+    charged: Option<Pending>,
+    response: HttpResponse,
 }
 
 impl Default for Memo {
@@ -108,49 +115,46 @@ impl Memo {
         request: ServiceRequest,
         next: Next<impl MessageBody + 'static>,
     ) -> Result<(ServiceResponse<BoxBody>, Option<Route>), Error> {
-        let (hash, token) = match self.recall(app, now, &request) {
-            Recalled::Answer(caller, route, answer) => {
-                app.metrics.repeated();
-                return Ok((charge_for(app, &caller, request, answer).await, Some(route)));
+        let hash = match self.recall(app, now, &request) {
+            Ok(Answer { route, charge, charged, response }) => {
+                return Ok((settle(app, charge, charged, request, response).await, Some(route)));
             }
-            Recalled::Again { hash, token } => (hash, token),
-            Recalled::New => return Ok((next.call(request).await?.map_into_boxed_body(), None)),
+            Err(Missed::Again { hash }) => hash,
+            Err(Missed::New) => return Ok((next.call(request).await?.map_into_boxed_body(), None)),
         };
-        let (response, reads) = recorded(next.call(request)).await;
-        let response = response?.map_into_boxed_body();
-        if let Some(known) = reads.and_then(|reads| Known::new(hash, token, now, &response, reads)) {
-            self.remember(known);
+        let mut response = recorded(next.call(request)).await?.map_into_boxed_body();
+        let made_of = response.response_mut().extensions_mut().remove::<MadeOf>();
+        if let Some(made_of) = made_of {
+            self.remember(Known::new(hash, now, &response, made_of));
         }
         Ok((response, None))
     }
 
-    /// Lets go of what would not be given again, which may have been taken out of L1 for the memory that it takes.
+    /// Lets go of what would not be given again.
     pub fn forget_what_is_over(&self, now: Instant) {
         for slot in &mut *self.slots.borrow_mut() {
-            slot.known.take_if(|known| known.reads.iter().any(|read| read.is_over(now)));
+            slot.known.take_if(|known| !known.is_young(now));
         }
     }
 
-    fn recall(&self, app: &App, now: Instant, request: &ServiceRequest) -> Recalled {
-        let Some(asked) = self.asked(request) else { return Recalled::New };
+    fn recall(&self, app: &App, now: Instant, request: &ServiceRequest) -> Result<Answer, Missed> {
+        let asked = self.asked(request).ok_or(Missed::New)?;
         let hash = asked.hash;
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(place(hash)) else { return Recalled::New };
+        let slot = slots.get_mut(place(hash)).ok_or(Missed::New)?;
         if let Some(known) = slot.known.as_ref().filter(|known| known.hash == hash) {
-            let token = Digest::of(asked.token);
-            let answer = known.is_of(&token, asked.target).then(|| known.answer(app, now, request)).flatten();
-            return answer.map_or(Recalled::Again { hash, token }, |answer| {
-                Recalled::Answer(known.caller, known.route.clone(), answer)
-            });
+            let answer = known.is_of(&asked).then(|| known.answer(app, now, request)).flatten();
+            return answer.ok_or(Missed::Again { hash });
         }
         if slot.seen == hash {
-            return Recalled::Again { hash, token: Digest::of(asked.token) };
+            return Err(Missed::Again { hash });
         }
         slot.seen = hash;
-        Recalled::New
+        Err(Missed::New)
     }
 
-    fn remember(&self, known: Known) {
+    fn remember(&self, known: Option<Known>) {
+        let Some(known) = known else { return };
         if let Some(slot) = self.slots.borrow_mut().get_mut(place(known.hash)) {
             slot.known = Some(Box::new(known));
         }
@@ -162,43 +166,57 @@ impl Memo {
         let is_plain = request.method() == Method::GET && !headers.contains_key(&CONSISTENCY_TOKEN);
         let token = bearer(headers).ok().filter(|_| is_plain)?;
         let target = request.uri().path_and_query()?.as_str();
+        if target.len() > LONGEST {
+            return None;
+        }
         Some(Asked { token, target, hash: self.hasher.hash_one((token, target)) })
     }
 }
 
 impl Known {
-    /// What is to be remembered of a request that was answered, if that was done by a view.
+    /// What is to be remembered of a request that was answered.
     fn new(
         hash: u64,
-        token: Digest,
         since: Instant,
         response: &ServiceResponse<BoxBody>,
-        reads: Vec<Recall>,
+        MadeOf { reads, shown }: MadeOf,
     ) -> Option<Self> {
-        let shown = response.response().extensions().get::<Shown>().cloned()?;
-        let shows = |read: &Recall| read.value::<View>().is_some_and(|view| ptr::eq(view, &*shown.0));
-        let shown = reads.iter().position(shows)?;
         let request = response.request();
         let caller = request.extensions().get::<Caller>().copied()?;
-        let is_fit = caller.is_staff.is_some() && reads.iter().all(|read| read.bytes() <= LARGEST);
-        is_fit.then(|| {
-            let target = request.uri().path_and_query()?.as_str().into();
-            let route = request.app_data::<Route>()?.clone();
-            Some(Self { hash, token, target, caller, reads: reads.into(), shown, route, since })
-        })?
+        if caller.is_staff.is_none() || reads.iter().any(|read| read.bytes() > LARGEST) {
+            return None;
+        }
+        let token = Digest::of(bearer(request.headers()).ok()?);
+        let target = request.uri().path_and_query()?.as_str().into();
+        let route = request.app_data::<Route>()?.clone();
+        Some(Self { hash, token, target, caller, reads: reads.into(), shown, route, since })
     }
 
-    fn is_of(&self, token: &Digest, target: &str) -> bool {
-        self.token == *token && *self.target == *target
+    fn is_of(&self, asked: &Asked<'_>) -> bool {
+        *self.target == *asked.target && self.token == Digest::of(asked.token)
+    }
+
+    fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < REMEMBERED
     }
 
     /// What a handler would say now. `None`: it has to be asked.
-    fn answer(&self, app: &App, now: Instant, request: &ServiceRequest) -> Option<HttpResponse> {
-        let is_young = now.saturating_duration_since(self.since) < REMEMBERED;
-        let is_good = is_young && is_still_in_time(self.caller.credential.expires_at);
+    fn answer(&self, app: &App, now: Instant, request: &ServiceRequest) -> Option<Answer> {
+        let is_good = self.is_young(now) && is_still_in_time(self.caller.credential.expires_at);
         let read = self.reads.get(self.shown)?;
         let view = read.value().filter(|_| is_good && app.cache.repeats(&self.reads, now))?;
-        reply::show(app, request.request(), &self.caller, view, read.status(now)).ok()
+        let (caller, charge) = (&self.caller, self.caller.charge);
+        let charged = app.limits.charge(caller.actor.user_id, charge);
+        let response = match charged.as_ref().and_then(Pending::refused).and_then(Verdict::refusal) {
+            Some(refusal) => refusal.error_response(),
+            None => {
+                self.reads.iter().for_each(Recall::count);
+                app.metrics.repeated();
+                reply::show(app, request.request(), caller, view, read.status(now))
+                    .unwrap_or_else(|err| err.error_response())
+            }
+        };
+        Some(Answer { route: self.route.clone(), charge, charged, response })
     }
 }
 

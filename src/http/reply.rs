@@ -1,6 +1,6 @@
 //! How answers look: cached views with their entity tags, and acknowledged writes with their tokens.
 
-use std::sync::Arc;
+use std::ptr;
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -18,7 +18,10 @@ use serde::Serialize;
 use super::caller::Caller;
 use crate::{
     app::App,
-    cache::{Read, Status, Token, recording},
+    cache::{
+        Read, Status, Token,
+        recording::{self, Recall},
+    },
     config::CacheStatusAudience,
     db::Written,
     error::AppError,
@@ -81,15 +84,27 @@ pub fn view(
 ) -> Result<HttpResponse, AppError> {
     let view = read.value.as_ref().ok_or(AppError::NotFound)?;
     let mut response = show(app, request, caller, view, read.status)?;
-    if recording::is_recording() {
-        response.extensions_mut().insert(Shown(Arc::clone(view)));
+    if let Some(made_of) = recording::take().and_then(|reads| MadeOf::new(reads, view)) {
+        response.extensions_mut().insert(made_of);
     }
     Ok(response)
 }
 
-/// The view that a response shows.
-#[derive(Clone)]
-pub(super) struct Shown(pub Arc<View>);
+/// What an answer is made of.
+pub(super) struct MadeOf {
+    /// All that was read for it.
+    pub reads: Vec<Recall>,
+    /// Which of these it shows.
+    pub shown: usize,
+}
+
+impl MadeOf {
+    fn new(reads: Vec<Recall>, view: &View) -> Option<Self> {
+        let shows = |read: &Recall| read.value::<View>().is_some_and(|read| ptr::eq(read, view));
+        let shown = reads.iter().position(shows)?;
+        Some(Self { reads, shown })
+    }
+}
 
 /// 200, or 304 if the client has it.
 ///

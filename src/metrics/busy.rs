@@ -4,7 +4,7 @@
 //! **Invariant.** Whoever asks is told all that was counted before he asked.
 
 use std::sync::{
-    Arc, Mutex, Weak,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -96,7 +96,7 @@ impl Collector for BusyCounterVec {
 #[derive(Clone)]
 pub struct BusyHistogramVec {
     totals: HistogramVec,
-    parts: Arc<Mutex<Vec<Weak<Part>>>>,
+    parts: Arc<Mutex<Vec<Arc<Part>>>>,
 }
 
 type Part = Mutex<LocalHistogram>;
@@ -118,7 +118,7 @@ impl BusyHistogramVec {
     #[must_use]
     pub fn part(&self, values: &[&str]) -> BusyHistogram {
         let part = Arc::new(Mutex::new(self.totals.with_label_values(values).local()));
-        lock(&self.parts).push(Arc::downgrade(&part));
+        lock(&self.parts).push(Arc::clone(&part));
         BusyHistogram(part)
     }
 
@@ -141,12 +141,11 @@ impl Collector for BusyHistogramVec {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut parts = lock(&self.parts);
-        // One that is gone has added what it had.
         parts.retain(|part| {
-            part.upgrade().is_some_and(|part| {
-                lock(&part).flush();
-                true
-            })
+            // Whoever holds it besides may still count; nobody else ever will.
+            let is_in_use = Arc::strong_count(part) > 1;
+            lock(part).flush();
+            is_in_use
         });
         self.totals.collect()
     }

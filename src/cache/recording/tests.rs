@@ -5,7 +5,7 @@ use tokio::{runtime::Handle, task::yield_now};
 use uuid::Uuid;
 
 use super::*;
-use crate::cache::{Json, Key, Loaded, PolicyOptions, Question, Settings, Tag};
+use crate::cache::{Json, Key, Loaded, PolicyOptions, Question, Settings, Tag, Token};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -39,8 +39,17 @@ impl Setup {
 
     /// Reads a number, which has a tag of its own.
     async fn read(&self, number: u128) -> u128 {
+        self.ask(None, number).await
+    }
+
+    /// The same, past whatever is not as new as this.
+    async fn read_after(&self, token: &Token, number: u128) -> u128 {
+        self.ask(Some(token), number).await
+    }
+
+    async fn ask(&self, token: Option<&Token>, number: u128) -> u128 {
         let load = move || async move { Ok(Loaded { value: Some(Json(number)), tags: vec![] }) };
-        let question = Question { key: key(number), token: None };
+        let question = Question { key: key(number), token };
         let read = self.cache.read(&self.policy, question, || vec![tag(number)], load).await;
         read.unwrap().value.unwrap().0
     }
@@ -51,8 +60,9 @@ impl Setup {
             for number in numbers {
                 self.read(*number).await;
             }
+            take().unwrap()
         });
-        reading.await.1.unwrap()
+        reading.await
     }
 
     fn hits(&self) -> f64 {
@@ -80,40 +90,63 @@ async fn what_was_read_from_l1_at_once_is_recorded_with_its_values() {
     let values: Vec<_> = reads.iter().map(|read| read.value::<Json<u128>>().unwrap().0).collect();
     assert_eq!(values, [2, 1]);
     assert!(reads[0].value::<Json<String>>().is_none());
-    assert!(!is_recording());
 }
 
 #[tokio::test]
-async fn what_took_its_time_or_asked_anything_else_is_not() {
+async fn what_took_its_time_or_asked_anything_else_is_not_and_nothing_outside() {
     let setup = Setup::holding(&[1]).await;
-    assert!(recorded(async { (setup.read(1).await, setup.read(2).await) }).await.1.is_none());
+    setup.read(1).await;
+    assert!(take().is_none());
+    let missing = async {
+        setup.read(1).await;
+        setup.read(2).await;
+        take()
+    };
+    assert!(recorded(missing).await.is_none());
     let slow = async {
         setup.read(1).await;
         yield_now().await;
+        take()
     };
-    assert!(recorded(slow).await.1.is_none());
+    assert!(recorded(slow).await.is_none());
     let beside = async {
         spoil();
         setup.read(1).await;
+        take()
     };
-    assert!(recorded(beside).await.1.is_none());
-    assert!(!is_recording());
+    assert!(recorded(beside).await.is_none());
+    recorded(setup.read(1)).await;
+    assert!(take().is_none());
+}
+
+#[tokio::test]
+async fn what_waits_after_its_answer_was_made_is_recorded() {
+    let setup = Setup::holding(&[1]).await;
+    let charged_afterwards = async {
+        setup.read(1).await;
+        let reads = take();
+        yield_now().await;
+        reads
+    };
+    assert_eq!(recorded(charged_afterwards).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_panic_ends_the_recording() {
     let panicking = recorded(async { panic!("as a handler might") });
     let caught = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(panicking)).await;
-    assert!(caught.is_err() && !is_recording());
+    assert!(caught.is_err() && take().is_none());
 }
 
 #[tokio::test]
-async fn repeated_reads_count_as_reads() {
-    let setup = Setup::holding(&[1, 2]).await;
-    let reads = setup.recorded(&[1, 2]).await;
+async fn a_read_that_is_counted_once_more_is_a_hit() {
+    let setup = Setup::holding(&[1]).await;
+    let reads = setup.recorded(&[1]).await;
     let before = setup.hits();
     assert!(setup.cache.repeats(&reads, Instant::now()));
-    assert_eq!(setup.hits() - before, 2.0);
+    assert_eq!(setup.hits(), before);
+    reads[0].count();
+    assert_eq!(setup.hits() - before, 1.0);
 }
 
 #[tokio::test]
@@ -121,9 +154,7 @@ async fn what_was_invalidated_is_not_repeated_nor_is_anything_that_was_read_besi
     let setup = Setup::holding(&[1, 2]).await;
     let (both, one) = (setup.recorded(&[1, 2]).await, setup.recorded(&[1]).await);
     setup.cache.invalidate(&[tag(2)], "test").await;
-    let before = setup.hits();
     assert!(!setup.cache.repeats(&both, Instant::now()));
-    assert_eq!(setup.hits(), before);
     assert!(setup.cache.repeats(&one, Instant::now()));
 }
 
@@ -132,7 +163,7 @@ async fn what_l1_has_let_go_of_is_not_repeated() {
     let setup = Setup::holding(&[1]).await;
     let reads = setup.recorded(&[1]).await;
     setup.cache.forget_matching(&[Tag::pattern("thing:*").unwrap()]);
-    assert!(reads[0].is_over(Instant::now()) && !setup.cache.repeats(&reads, Instant::now()));
+    assert!(!setup.cache.repeats(&reads, Instant::now()));
 
     let setup = Setup::with(10_000);
     setup.read(1).await;
@@ -142,6 +173,16 @@ async fn what_l1_has_let_go_of_is_not_repeated() {
     }
     setup.cache.remove_ended();
     assert!(!setup.cache.repeats(&reads, Instant::now()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_thread_has_replaced_is_not_repeated_though_nothing_was_invalidated() {
+    let setup = Arc::new(Setup::holding(&[1]).await);
+    let reads = setup.recorded(&[1]).await;
+    let replacing = Arc::clone(&setup);
+    tokio::spawn(async move { replacing.read_after(&Token::unknown(), 1).await }).await.unwrap();
+    assert!(!setup.cache.repeats(&reads, Instant::now()));
+    assert!(setup.cache.repeats(&setup.recorded(&[1]).await, Instant::now()));
 }
 
 #[tokio::test]
