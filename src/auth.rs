@@ -11,7 +11,7 @@ use crate::{
         role::Role,
     },
     error::AppError,
-    models::{channels::ChannelReader, members::Member},
+    models::{channels::ChannelReader, members::Member, users::User},
     queries::{Queries, channels::ReadershipOf, members::RoleOf},
 };
 
@@ -96,4 +96,20 @@ pub async fn require_reader(
 ) -> Result<ChannelReader, AppError> {
     let reader = ChannelReader::find(tx, channel, actor.user_id).await?;
     reader.filter(|reader| reader.workspace_id == workspace).ok_or(AppError::NotFound)
+}
+
+/// The same for whoever is to be shown as the author of what he writes there.
+///
+/// # Errors
+/// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.
+pub async fn require_author(
+    tx: &mut Tx,
+    actor: Actor,
+    workspace: WorkspaceId,
+    channel: ChannelId,
+) -> Result<User, AppError> {
+    let found = ChannelReader::find_with_user(tx, channel, actor.user_id).await?;
+    let (_, author) =
+        found.filter(|(reader, _)| reader.workspace_id == workspace).ok_or(AppError::NotFound)?;
+    Ok(author)
 }

@@ -6,10 +6,12 @@ use std::{
     error::Error,
     io::{self, Write as _},
     process::ExitCode,
+    thread,
 };
 
 use clap::{Args, Parser, Subcommand};
 use diesel::{RunQueryDsl, prelude::*};
+use tokio::runtime::{self, Runtime};
 
 use crate::{
     api::openapi,
@@ -127,7 +129,7 @@ fn execute(command: Command, config: &Config) -> Result<(), AnyError> {
         Command::Config => print(&config.table().to_string()),
         #[cfg(feature = "bench")]
         Command::Ceiling(options) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let runtime = main_runtime()?;
             Ok(runtime.block_on(crate::ceiling::serve(&options, config))?)
         }
     }
@@ -141,12 +143,19 @@ fn print(text: &str) -> Result<(), AnyError> {
     }
 }
 
+/// It waits for PostgreSQL and Redis more than it works, beside as many Actix workers as there are cores: with as many
+/// threads, each would be woken again and again to look for work that another one has.
+fn main_runtime() -> io::Result<Runtime> {
+    let threads = (thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
+    runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+}
+
 fn serve(config: &Config, migrate: bool) -> Result<(), AnyError> {
     telemetry::init(&config.log)?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = main_runtime()?;
     if config.database.url.is_some() {
         runtime.block_on(server::serve(config, None, migrate))?;
         return Ok(());

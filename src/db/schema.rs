@@ -299,12 +299,14 @@ diesel::joinable!(refresh_tokens -> sessions (session_id));
 diesel::joinable!(members -> users (user_id));
 diesel::joinable!(document_versions -> users (edited_by));
 diesel::joinable!(channel_members -> users (user_id));
+diesel::joinable!(channel_readers -> users (user_id));
 diesel::joinable!(notifications -> users (actor_id));
 diesel::joinable!(members -> workspace_details (workspace_id));
 diesel::allow_tables_to_appear_in_same_query!(documents, document_details);
 diesel::allow_tables_to_appear_in_same_query!(channels, messages, message_details);
 diesel::allow_tables_to_appear_in_same_query!(channels, channel_members);
 diesel::allow_tables_to_appear_in_same_query!(channel_details, channel_readers);
+diesel::allow_tables_to_appear_in_same_query!(channel_readers, users);
 diesel::allow_tables_to_appear_in_same_query!(events, members, channel_readers);
 diesel::allow_tables_to_appear_in_same_query!(
     channel_members,

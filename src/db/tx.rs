@@ -35,9 +35,8 @@
 //!
 //! The read-only connections refuse what a type cannot see, such as a `SELECT` of a function that writes.
 //!
-//! **Round trips.** `BEGIN` goes with the first statement, if that only reads; what is saved may go with the question for
-//! how it is shown ([`Tx::save_and_first`]); and what nothing else needs goes at the end ([`Tx::save_last`]), with the
-//! question for the journal. What goes together is sent in this order, and fails as one.
+//! **Round trips.** `BEGIN` goes with the first statement, if that only reads; what nothing else needs goes at the end
+//! ([`Tx::save_last`]), with the question for the journal. What goes together is sent in this order, and fails as one.
 
 use std::ops::{Deref, DerefMut};
 
@@ -229,30 +228,6 @@ impl Tx {
         Q: Statement<'q, R> + 'q,
     {
         self.write(statement, Hooks::on_delete).map_ok(first)
-    }
-
-    /// [`save`](Self::save), and what `query` finds afterwards, for one round trip.
-    pub fn save_and_first<'q, R, S, Q, P>(
-        &'q mut self,
-        statement: Q,
-        query: P,
-    ) -> impl Future<Output = QueryResult<(Option<R>, Option<S>)>> + Send + 'q
-    where
-        R: Hooks + Send + 'q,
-        S: Send + 'q,
-        Q: Statement<'q, R> + 'q,
-        P: SelectQuery + Statement<'q, S> + 'q,
-    {
-        let Self { reader: Reader { connection, begins }, changes, .. } = self;
-        let connection: &'q AsyncPgConnection = connection;
-        let (saved, found) = (statement.run(connection, 1), query.run(connection, 1));
-        async move {
-            begun(connection, begins).await?;
-            let (saved, found) = future::join(saved, found).await;
-            let (saved, found) = (first(saved?), first(found?));
-            changes.extend(saved.as_ref().and_then(Hooks::on_save));
-            Ok((saved, found))
-        }
     }
 
     /// Runs an insert or update at the end of the transaction, and announces what its rows announce. For what nothing

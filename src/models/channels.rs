@@ -127,6 +127,16 @@ impl ChannelReader {
         db.first(reader.select(Self::as_select())).await
     }
 
+    /// The same, and how he is shown.
+    pub async fn find_with_user(
+        db: &mut Reader,
+        channel: ChannelId,
+        user: UserId,
+    ) -> QueryResult<Option<(Self, User)>> {
+        let reader = channel_readers::table.find((channel, user)).inner_join(users::table);
+        db.first(reader.select((Self::as_select(), User::as_select()))).await
+    }
+
     /// Which of `users` read a channel.
     pub async fn filter(db: &mut Reader, channel: ChannelId, users: &[UserId]) -> QueryResult<Vec<UserId>> {
         let readers = channel_readers::table.filter(channel_readers::channel_id.eq(channel));

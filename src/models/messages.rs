@@ -1,14 +1,10 @@
 //! The `messages` table, and the view `message_details`.
 
 use chrono::{DateTime, Utc};
-use diesel::{
-    QueryResult,
-    dsl::{AsSelect, now},
-    pg::Pg,
-    prelude::*,
-};
+use diesel::{QueryResult, dsl::now, prelude::*};
 use serde::{Deserialize, Serialize};
 
+use super::users::User;
 use crate::{
     db::{
         Hooks, Reader, Tx,
@@ -25,9 +21,16 @@ use crate::{
 #[diesel(table_name = messages, check_for_backend(diesel::pg::Pg))]
 pub struct Message {
     pub id: MessageId,
+    pub workspace_id: WorkspaceId,
     pub channel_id: ChannelId,
     pub author_id: UserId,
+    pub reply_to: Option<MessageId>,
     pub content: String,
+    pub client_msg_id: Option<String>,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub edited_at: Option<DateTime<Utc>>,
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
@@ -114,13 +117,10 @@ impl Message {
         db.first(message.select(messages::id)).await
     }
 
-    /// Inserts a message, and finds it as it is shown. `None`: its author's client has sent it before.
-    pub async fn insert(tx: &mut Tx, new: NewMessage<'_>) -> QueryResult<Option<MessageDetails>> {
-        let shown = MessageDetails::by_id(new.channel_id, new.id);
+    /// Inserts a message. `None`: its author's client has sent it before.
+    pub async fn insert(tx: &mut Tx, new: NewMessage<'_>) -> QueryResult<Option<Self>> {
         let statement = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
-        let (_, found) =
-            tx.save_and_first::<Self, _, _, _>(statement.returning(Self::as_returning()), shown).await?;
-        Ok(found)
+        tx.save(statement.returning(Self::as_returning())).await
     }
 
     /// Gives a message other content.
@@ -149,15 +149,32 @@ impl Message {
 }
 
 impl MessageDetails {
-    #[diesel::dsl::auto_type(no_type_alias)]
-    fn by_id(channel: ChannelId, id: MessageId) -> _ {
-        let select: AsSelect<MessageDetails, Pg> = MessageDetails::as_select();
-        message_details::table.find(id).filter(message_details::channel_id.eq(channel)).select(select)
+    /// A message, and who has written it.
+    #[must_use]
+    pub fn new(message: Message, author: User) -> Self {
+        Self {
+            id: message.id,
+            workspace_id: message.workspace_id,
+            channel_id: message.channel_id,
+            author_id: message.author_id,
+            reply_to: message.reply_to,
+            content: message.content,
+            client_msg_id: message.client_msg_id,
+            version: message.version,
+            created_at: message.created_at,
+            updated_at: message.updated_at,
+            edited_at: message.edited_at,
+            deleted_at: message.deleted_at,
+            author_display_name: author.display_name.unwrap_or_else(|| author.name.clone()),
+            author_name: author.name,
+            author_avatar_url: author.avatar_url,
+        }
     }
 
     /// One message of a channel.
     pub async fn find(db: &mut Reader, channel: ChannelId, id: MessageId) -> QueryResult<Option<Self>> {
-        db.first(Self::by_id(channel, id)).await
+        let message = message_details::table.find(id).filter(message_details::channel_id.eq(channel));
+        db.first(message.select(Self::as_select())).await
     }
 
     /// Messages of a channel, at most `limit`, going away from where the window begins: from the newest or from `Before`

@@ -65,7 +65,7 @@ pub async fn send(
         faults.optional("client_msg_id", input.client_msg_id.as_deref().map(ClientMessageId::parse));
     let content = faults.check(content)?;
     once::create(app, actor, new.once, async move |tx| {
-        auth::require_reader(tx, actor, workspace, channel).await?;
+        let author = auth::require_author(tx, actor, workspace, channel).await?;
         let answered = match input.reply_to {
             Some(id) => {
                 let found = Message::find(tx, channel, id).await?;
@@ -96,7 +96,7 @@ pub async fn send(
             let (_, view) = shown(tx, channel, first).await?;
             return Ok(Created::before(path(first), view));
         };
-        let (id, (shown, view)) = (row.id, show(row));
+        let (id, (shown, view)) = (row.id, show(MessageDetails::new(row, author)));
         events::tell(tx, EventKind::MessageCreated, Audience::Channel(workspace, channel), &shown)?;
         let subject = Subject::message(workspace, channel, id);
         let about = (Place::Channel(workspace, channel), subject);
