@@ -4,6 +4,7 @@
 -- BENCH_PATHS   file with a path in each line; without it the path of the URL
 -- BENCH_ETAG    for If-None-Match
 -- BENCH_BODY    JSON to POST; without it GET
+-- BENCH_OTHERS  so many requests with different queries, which mean nothing, before one comes again
 local requests, turn = {}, 0
 
 local function lines_of(name)
@@ -16,12 +17,15 @@ function init()
   local etag, body = os.getenv('BENCH_ETAG'), os.getenv('BENCH_BODY')
   local tokens = lines_of('BENCH_TOKENS')
   local paths = os.getenv('BENCH_PATHS') and lines_of('BENCH_PATHS') or { wrk.path }
+  local others = tonumber(os.getenv('BENCH_OTHERS') or '0')
   local method = body and 'POST' or 'GET'
-  for i = 1, math.max(#tokens, #paths) do
+  for i = 1, math.max(#tokens, #paths, others) do
     local headers = { ['Authorization'] = 'Bearer ' .. tokens[(i - 1) % #tokens + 1] }
     if etag then headers['If-None-Match'] = etag end
     if body then headers['Content-Type'] = 'application/json' end
-    requests[i] = wrk.format(method, paths[(i - 1) % #paths + 1], headers, body)
+    local path = paths[(i - 1) % #paths + 1]
+    if others > 0 then path = path .. '?n=' .. i end
+    requests[i] = wrk.format(method, path, headers, body)
   end
 end
 

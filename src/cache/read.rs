@@ -119,7 +119,7 @@ impl Cache {
     ) -> Result<Held<T>, TierStatus> {
         let held = self.find_in_l1(key, required);
         match &held {
-            Ok(held) => recording::note(&held.entry, policy),
+            Ok(held) => recording::note(key, &held.entry, policy),
             Err(_) => recording::spoil(),
         }
         held

@@ -13,6 +13,7 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, time::Instant};
 use super::{
     Cache, Status,
     entry::{Entry, Stored},
+    key::Key,
     policy::Policy,
     trust::Verdict,
 };
@@ -30,6 +31,7 @@ struct Reads {
 
 /// A read that L1 has answered.
 pub struct Recall {
+    key: Key,
     entry: Arc<Entry>,
     policy: Arc<Policy>,
 }
@@ -52,6 +54,12 @@ impl Recall {
         Status::new(self.entry.status(now))
     }
 
+    /// L1 would not say so again.
+    #[must_use]
+    pub fn is_over(&self, now: Instant) -> bool {
+        !self.entry.is_settled(now)
+    }
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn bytes(&self) -> u32 {
@@ -61,13 +69,20 @@ impl Recall {
 
 impl Cache {
     /// Whether L1 would answer all these reads just so if it were asked now, and would need nothing to be done about it.
-    /// Which entries are in use L1 does not learn from this.
     #[must_use]
     pub fn repeats(&self, reads: &[Recall], now: Instant) -> bool {
         reads.iter().all(|read| {
             let stamp = read.entry.stamp.as_ref().filter(|_| read.entry.is_settled(now));
             stamp.is_some_and(|stamp| self.trust.judge_at(stamp, now) == Verdict::Fresh)
         })
+    }
+
+    /// Lets L1 know that these are in use: it drops what was used least recently, and does not learn of what is
+    /// [repeated](Self::repeats).
+    pub fn touch(&self, reads: &[Recall]) {
+        if let Some(l1) = &self.l1 {
+            reads.iter().for_each(|read| drop(l1.get(&read.key)));
+        }
     }
 }
 
@@ -91,10 +106,10 @@ pub fn take() -> Option<Vec<Recall>> {
 }
 
 /// L1 has answered.
-pub(super) fn note(entry: &Arc<Entry>, policy: &Arc<Policy>) {
+pub(super) fn note(key: &Key, entry: &Arc<Entry>, policy: &Arc<Policy>) {
     READS.with_borrow_mut(|reads| {
         if let Some(reads) = reads {
-            reads.recalls.push(Recall { entry: Arc::clone(entry), policy: Arc::clone(policy) });
+            reads.recalls.push(Recall { key: *key, entry: Arc::clone(entry), policy: Arc::clone(policy) });
         }
     });
 }

@@ -43,8 +43,8 @@ const SLOTS: usize = 4096;
 const LARGEST: u32 = 64 * 1024;
 /// So is none with a longer URL.
 const LONGEST: usize = 1024;
-/// For so long. Then a request goes the whole way, from which L1 learns what is in use.
-const REMEMBERED: Duration = Duration::from_secs(1);
+/// So often L1 is told what is in use.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// What one worker remembers.
 pub struct Memo {
@@ -68,7 +68,8 @@ struct Known {
     /// Which of the reads the answer shows.
     shown: usize,
     route: Route,
-    since: Instant,
+    /// When L1 was told last that the entries are in use.
+    told: Instant,
 }
 
 /// What makes one request another than the next, as far as a handler can see before it answers.
@@ -130,10 +131,10 @@ impl Memo {
         Ok((response, None))
     }
 
-    /// Lets go of what would not be given again.
+    /// Lets go of what would not be given again, which L1 may have taken out for the memory that it takes.
     pub fn forget_what_is_over(&self, now: Instant) {
         for slot in &mut *self.slots.borrow_mut() {
-            slot.known.take_if(|known| !known.is_young(now));
+            slot.known.take_if(|known| known.reads.iter().any(|read| read.is_over(now)));
         }
     }
 
@@ -142,7 +143,7 @@ impl Memo {
         let hash = asked.hash;
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(place(hash)).ok_or(Missed::New)?;
-        if let Some(known) = slot.known.as_ref().filter(|known| known.hash == hash) {
+        if let Some(known) = slot.known.as_mut().filter(|known| known.hash == hash) {
             let answer = known.is_of(&asked).then(|| known.answer(app, now, request)).flatten();
             return answer.ok_or(Missed::Again { hash });
         }
@@ -177,7 +178,7 @@ impl Known {
     /// What is to be remembered of a request that was answered.
     fn new(
         hash: u64,
-        since: Instant,
+        now: Instant,
         response: &ServiceResponse<BoxBody>,
         MadeOf { reads, shown }: MadeOf,
     ) -> Option<Self> {
@@ -189,20 +190,20 @@ impl Known {
         let token = Digest::of(bearer(request.headers()).ok()?);
         let target = request.uri().path_and_query()?.as_str().into();
         let route = request.app_data::<Route>()?.clone();
-        Some(Self { hash, token, target, caller, reads: reads.into(), shown, route, since })
+        Some(Self { hash, token, target, caller, reads: reads.into(), shown, route, told: now })
     }
 
     fn is_of(&self, asked: &Asked<'_>) -> bool {
         *self.target == *asked.target && self.token == Digest::of(asked.token)
     }
 
-    fn is_young(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) < REMEMBERED
-    }
-
     /// What a handler would say now. `None`: it has to be asked.
-    fn answer(&self, app: &App, now: Instant, request: &ServiceRequest) -> Option<Answer> {
-        let is_good = self.is_young(now) && is_still_in_time(self.caller.credential.expires_at);
+    fn answer(&mut self, app: &App, now: Instant, request: &ServiceRequest) -> Option<Answer> {
+        let is_good = is_still_in_time(self.caller.credential.expires_at);
+        if now.saturating_duration_since(self.told) >= TOLD {
+            app.cache.touch(&self.reads);
+            self.told = now;
+        }
         let read = self.reads.get(self.shown)?;
         let view = read.value().filter(|_| is_good && app.cache.repeats(&self.reads, now))?;
         let (caller, charge) = (&self.caller, self.caller.charge);

@@ -175,6 +175,19 @@ async fn what_l1_has_let_go_of_is_not_repeated() {
     assert!(!setup.cache.repeats(&reads, Instant::now()));
 }
 
+#[tokio::test]
+async fn what_l1_is_told_to_be_in_use_it_keeps() {
+    let setup = Setup::with(10_000);
+    setup.read(1).await;
+    let reads = setup.recorded(&[1]).await;
+    for number in 2..1_000 {
+        setup.read(number).await;
+        setup.cache.touch(&reads);
+        setup.cache.remove_ended();
+    }
+    assert!(setup.cache.repeats(&reads, Instant::now()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_thread_has_replaced_is_not_repeated_though_nothing_was_invalidated() {
     let setup = Arc::new(Setup::holding(&[1]).await);
