@@ -98,7 +98,8 @@ pub async fn require_reader(
     reader.filter(|reader| reader.workspace_id == workspace).ok_or(AppError::NotFound)
 }
 
-/// The same for whoever is to be shown as the author of what he writes there.
+/// The same for whoever is to be shown as the author of what he writes there: as he is called at this moment, before he
+/// writes it.
 ///
 /// # Errors
 /// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.

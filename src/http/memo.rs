@@ -10,7 +10,7 @@
 //! somebody is charged once, whichever way his request goes.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     hash::BuildHasher as _,
     time::{Duration, Instant},
 };
@@ -39,6 +39,9 @@ use crate::{
 
 /// Requests that are remembered; a power of two.
 const SLOTS: usize = 4096;
+/// Parts in which they are tidied up.
+pub const PARTS: u32 = 8;
+const PART: usize = SLOTS / PARTS as usize;
 /// What has read a larger entry is not remembered: entries may outlive their places in L1, if only for a moment.
 const LARGEST: u32 = 64 * 1024;
 /// So is none with a longer URL.
@@ -50,6 +53,8 @@ const TOLD: Duration = Duration::from_secs(1);
 pub struct Memo {
     slots: RefCell<Box<[Slot]>>,
     hasher: RandomState,
+    /// Which part of the slots is tidied up next.
+    tidied: Cell<usize>,
 }
 
 #[derive(Default)]
@@ -100,7 +105,7 @@ struct Answer {
 impl Default for Memo {
     fn default() -> Self {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots: RefCell::new(slots), hasher: RandomState::default() }
+        Self { slots: RefCell::new(slots), hasher: RandomState::default(), tidied: Cell::default() }
     }
 }
 
@@ -131,9 +136,11 @@ impl Memo {
         Ok((response, None))
     }
 
-    /// Lets go of what would not be given again, which L1 may have taken out for the memory that it takes.
+    /// Lets go of what would not be given again, which L1 may have taken out for the memory that it takes. Looks at a part
+    /// of the slots each time, so that no request has to wait for it.
     pub fn forget_what_is_over(&self, now: Instant) {
-        for slot in &mut *self.slots.borrow_mut() {
+        let part = self.tidied.replace((self.tidied.get() + 1) % PARTS as usize);
+        for slot in self.slots.borrow_mut().iter_mut().skip(part * PART).take(PART) {
             slot.known.take_if(|known| known.reads.iter().any(|read| read.is_over(now)));
         }
     }
@@ -184,7 +191,8 @@ impl Known {
     ) -> Option<Self> {
         let request = response.request();
         let caller = request.extensions().get::<Caller>().copied()?;
-        if caller.is_staff.is_none() || reads.iter().any(|read| read.bytes() > LARGEST) {
+        let is_fit = |read: &Recall| read.bytes() <= LARGEST && !read.is_over(now);
+        if caller.is_staff.is_none() || !reads.iter().all(is_fit) {
             return None;
         }
         let token = Digest::of(bearer(request.headers()).ok()?);

@@ -21,7 +21,10 @@ use actix_web::{
 use log::Level;
 use uuid::Uuid;
 
-use super::{caller::consistency_token, memo::Memo};
+use super::{
+    caller::consistency_token,
+    memo::{Memo, PARTS},
+};
 use crate::{
     app::{App, Phase},
     cache::Status,
@@ -38,8 +41,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
-/// So often a worker lets go of what it need not remember any more.
-const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// Within such a time a worker lets go of what it need not remember any more.
+const TIDY_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a worker has for itself.
 pub struct Worker {
@@ -58,7 +61,7 @@ impl Worker {
             while let Some(worker) = tidied.upgrade() {
                 worker.memo.forget_what_is_over(Instant::now());
                 drop(worker);
-                rt::time::sleep(TIDY_EVERY).await;
+                rt::time::sleep(TIDY_WITHIN / PARTS).await;
             }
         });
         worker

@@ -38,7 +38,7 @@ pub(super) struct Rules {
     pub name: fn(u128) -> String,
     pub logs: Vec<Log>,
     pub plans: Vec<Plan>,
-    /// Whether requests may be granted ahead, and refusals be remembered. Where single charges are taken
+    /// Whether requests of the first plan may be granted ahead, and refusals be remembered. Where single charges are taken
     /// back, neither may be.
     pub is_remembered: bool,
 }
@@ -205,11 +205,13 @@ impl Limiter {
                     kind.busy = false;
                     return;
                 }
+                // Messages are few, and not leased.
                 let now = Instant::now();
                 if waiting.len() > 1 {
                     kind.crowded = Some(now);
                 }
-                let leased = if self.rules.is_remembered {
+                let leases = self.rules.is_remembered && plan == 0;
+                let leased = if leases {
                     kind.worth_leasing(self.instances, self.plan(plan).most_leased, now)
                 } else {
                     0
