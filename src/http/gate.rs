@@ -5,7 +5,7 @@
 //! for at once. Nothing else begins before.
 
 use actix_web::{
-    Error, HttpMessage as _, HttpResponse, ResponseError as _,
+    Error, HttpMessage as _, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
@@ -26,7 +26,7 @@ use crate::{
     domain::id::UserId,
     error::{AppError, SignIn},
     queries::users::{SignInState, SignInStateOf},
-    rate_limit::{Charge, Pending, Verdict, headers},
+    rate_limit::{Charge, Verdict, headers},
     services::events::take_ticket,
 };
 
@@ -57,7 +57,7 @@ pub async fn let_in(
             && !app.limits.refuses(user, access.charge) =>
         {
             // Apart, so that a hit does not carry about what only this needs.
-            return Box::pin(begin(&app, access, caller, request, next)).await;
+            return Box::pin(begin(&app, caller, request, next)).await;
         }
         None => app.queries.get(SignInStateOf(user), token.as_ref()).await,
     };
@@ -79,41 +79,30 @@ async fn charge(
     let Some(charged) = app.limits.charge(caller.actor.user_id, caller.charge) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let worth_beginning = charged.refused().is_none();
-    let (verdict, mut response) = if request.method().is_safe() && worth_beginning {
-        let http_request = request.request().clone();
+    if request.method().is_safe() && charged.refused().is_none() {
         let response = next.call(request).await?.map_into_boxed_body();
-        let verdict = charged.await;
-        match verdict.refusal() {
-            None => (verdict, response),
-            Some(refusal) => (verdict, ServiceResponse::new(http_request, refusal.error_response())),
-        }
-    } else {
-        let verdict = charged.await;
-        match verdict.refusal() {
-            None => (verdict, next.call(request).await?.map_into_boxed_body()),
-            Some(refusal) => (verdict, refuse(request, &refusal)),
-        }
+        return Ok(settle(app, caller.charge, &charged.await, response));
+    }
+    let verdict = charged.await;
+    let mut response = match verdict.refusal() {
+        None => next.call(request).await?.map_into_boxed_body(),
+        Some(refusal) => refuse(request, &refusal),
     };
     headers::add(response.headers_mut(), app.limits.plan(caller.charge), &verdict);
     Ok(response)
 }
 
-/// Gives somebody an answer that is there already, once it is known whether he passes.
-pub(super) async fn settle(
+/// Gives out an answer that was held back until it was known whether the caller passes, or the refusal in its place.
+pub(super) fn settle(
     app: &App,
     charge: Charge,
-    charged: Option<Pending>,
-    request: ServiceRequest,
-    answer: HttpResponse,
+    verdict: &Verdict,
+    mut response: ServiceResponse<BoxBody>,
 ) -> ServiceResponse<BoxBody> {
-    let Some(charged) = charged else { return request.into_response(answer) };
-    let verdict = charged.await;
-    let mut response = match verdict.refusal() {
-        None => request.into_response(answer),
-        Some(refusal) => refuse(request, &refusal),
-    };
-    headers::add(response.headers_mut(), app.limits.plan(charge), &verdict);
+    if let Some(refusal) = verdict.refusal() {
+        response = response.into_response(refusal.error_response());
+    }
+    headers::add(response.headers_mut(), app.limits.plan(charge), verdict);
     response
 }
 
@@ -121,7 +110,6 @@ pub(super) async fn settle(
 /// is charged, or told that he is not and the work ends.
 async fn begin(
     app: &App,
-    access: Access,
     caller: Caller,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -133,7 +121,7 @@ async fn begin(
     let admitting = async {
         let state = app.queries.get(SignInStateOf(user), caller.token.as_ref()).await;
         let is_staff = signed_in(app, &caller, state)?;
-        let verdict = match app.limits.charge(user, access.charge) {
+        let verdict = match app.limits.charge(user, caller.charge) {
             Some(charged) => Some(charged.await),
             None => None,
         };
@@ -147,11 +135,7 @@ async fn begin(
     let mut response = response?.map_into_boxed_body();
     reply::show_status(app, is_staff, response.response_mut())?;
     let Some(verdict) = verdict else { return Ok(response) };
-    if let Some(refusal) = verdict.refusal() {
-        response = answer_with(&refusal);
-    }
-    headers::add(response.headers_mut(), app.limits.plan(access.charge), &verdict);
-    Ok(response)
+    Ok(settle(app, caller.charge, &verdict, response))
 }
 
 fn refuse(request: ServiceRequest, err: &AppError) -> ServiceResponse<BoxBody> {

@@ -123,7 +123,11 @@ impl Memo {
     ) -> Result<(ServiceResponse<BoxBody>, Option<Route>), Error> {
         let hash = match self.recall(app, now, &request) {
             Ok(Answer { route, charge, charged, response }) => {
-                return Ok((settle(app, charge, charged, request, response).await, Some(route)));
+                let mut response = request.into_response(response);
+                if let Some(charged) = charged {
+                    response = settle(app, charge, &charged.await, response);
+                }
+                return Ok((response, Some(route)));
             }
             Err(Missed::Again { hash }) => hash,
             Err(Missed::New) => return Ok((next.call(request).await?.map_into_boxed_body(), None)),

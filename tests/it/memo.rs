@@ -7,8 +7,11 @@ use serde_json::json;
 
 use crate::support::{Client, Cluster, Instance, Reply, client::announced, eventually};
 
-async fn workspace_of(client: &Client) -> String {
-    format!("/v1/workspaces/{}", client.create_workspace("Analytical Engine").await)
+/// Somebody who has just signed up, and the path of a workspace of hers.
+async fn ada_and_her_workspace(instance: &Instance) -> (Client, String) {
+    let ada = instance.client().register("ada").await;
+    let path = format!("/v1/workspaces/{}", ada.create_workspace("Analytical Engine").await);
+    (ada, path)
 }
 
 async fn repeats(instance: &Instance) -> f64 {
@@ -29,8 +32,7 @@ async fn repeated(instance: &Instance, client: &Client, path: &str) -> Reply {
 async fn a_repeated_answer_is_like_the_first_and_has_its_own_id() {
     let cluster = Cluster::start(1).await;
     let instance = &cluster.instances[0];
-    let ada = instance.client().register("ada").await;
-    let path = workspace_of(&ada).await;
+    let (ada, path) = ada_and_her_workspace(instance).await;
     let first = ada.get(&path).await.expect(200);
     let again = repeated(instance, &ada, &path).await;
     assert_eq!(again.text, first.text);
@@ -64,8 +66,7 @@ async fn a_repeated_answer_is_like_the_first_and_has_its_own_id() {
 async fn what_was_written_is_seen_at_once_by_whoever_asks_again() {
     let cluster = Cluster::start(1).await;
     let instance = &cluster.instances[0];
-    let ada = instance.client().register("ada").await;
-    let path = workspace_of(&ada).await;
+    let (ada, path) = ada_and_her_workspace(instance).await;
     for round in 0..5 {
         repeated(instance, &ada, &path).await;
         let name = format!("Engine {round}");
@@ -102,8 +103,7 @@ async fn whoever_may_not_ask_any_more_is_told_so_at_once() {
 async fn a_consistency_token_is_read_also_where_the_same_was_asked_for_without() {
     let cluster = Cluster::start(1).await;
     let instance = &cluster.instances[0];
-    let ada = instance.client().register("ada").await;
-    let path = workspace_of(&ada).await;
+    let (ada, path) = ada_and_her_workspace(instance).await;
     repeated(instance, &ada, &path).await;
     let garbage = ada.with_token(Some("garbage".to_owned()));
     assert_eq!(garbage.get(&path).await.status, 400);
@@ -120,8 +120,7 @@ async fn repeated_answers_are_charged_like_any_others() {
     let settings = [("RATE_LIMIT_SUSTAINED", "200/h")];
     let cluster = Cluster::start_with(1, &settings).await;
     let instance = &cluster.instances[0];
-    let ada = instance.client().register("ada").await;
-    let path = workspace_of(&ada).await;
+    let (ada, path) = ada_and_her_workspace(instance).await;
     // The making of the workspace was the first.
     let (mut passed, before) = (1, repeats(instance).await);
     let refused = loop {
@@ -143,8 +142,7 @@ async fn repeated_answers_are_counted_and_logged_like_any_others() {
     let settings = [("RUST_LOG", "info")];
     let cluster = Cluster::start_with(1, &settings).await;
     let instance = &cluster.instances[0];
-    let ada = instance.client().register("ada").await;
-    let path = workspace_of(&ada).await;
+    let (ada, path) = ada_and_her_workspace(instance).await;
     let route = "/v1/workspaces/{workspace}";
     // Or it might be announced once more, and be loaded once more.
     announced(&cluster.database).await;
