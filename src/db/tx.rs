@@ -56,6 +56,7 @@ use diesel_async::{
 };
 use futures_util::{FutureExt, TryFutureExt, TryStreamExt, future, future::BoxFuture};
 
+use super::fixed::Worded;
 use crate::domain::Change;
 
 /// A row that says what its change means to others.
@@ -83,7 +84,7 @@ where
     ST: 'static,
 {
     fn run(self, mut connection: &'c AsyncPgConnection, most: usize) -> BoxFuture<'c, QueryResult<Vec<R>>> {
-        let rows = AsyncConnectionCore::load(&mut connection, self);
+        let rows = AsyncConnectionCore::load(&mut connection, Worded::by_type(self.as_query()));
         async move {
             let (mut rows, mut made) = (rows.await?, Vec::new());
             // To the end, where an error may still be.

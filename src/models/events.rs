@@ -13,6 +13,7 @@ use super::journal::{present_snapshot, seen_of};
 use crate::{
     db::{
         Hooks, Reader, Tx,
+        fixed::Wording,
         schema::{channel_readers, event_tickets, events, members},
         snapshot::Snapshot,
     },
@@ -120,8 +121,10 @@ struct FoundEvent {
 impl Event {
     /// Inserts one at the end of the transaction.
     pub fn insert(tx: &mut Tx, new: NewEvent) {
+        static WORDING: Wording = Wording::new();
         // Of many rows in one statement, it would be prepared anew each time.
-        tx.save_last(diesel::insert_into(events::table).values(new).returning(Self::as_returning()));
+        let statement = diesel::insert_into(events::table).values(new).returning(Self::as_returning());
+        tx.save_last(WORDING.of(statement));
     }
 
     /// Inserts several there.

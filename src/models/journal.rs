@@ -10,7 +10,11 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    db::{fixed::fixed, schema::cache_journal, snapshot::Snapshot},
+    db::{
+        fixed::{Wording, fixed},
+        schema::cache_journal,
+        snapshot::Snapshot,
+    },
     domain::Change,
 };
 
@@ -32,10 +36,14 @@ impl JournalRow {
 
     /// What the present transaction has recorded.
     pub async fn list_of_transaction(mut db: &AsyncPgConnection) -> QueryResult<Vec<Self>> {
-        let rows = cache_journal::table
-            .filter(cache_journal::xid.eq(fixed::<BigInt>("pg_current_xact_id_if_assigned()::text::bigint")))
-            .select((cache_journal::id, cache_journal::xid, fixed::<Text>("changes::text")));
-        Ok(rows.load(&mut db).await?.into_iter().map(Self::new).collect())
+        static WORDING: Wording = Wording::new();
+        let own = fixed::<BigInt>("pg_current_xact_id_if_assigned()::text::bigint");
+        let rows = cache_journal::table.filter(cache_journal::xid.eq(own)).select((
+            cache_journal::id,
+            cache_journal::xid,
+            fixed::<Text>("changes::text"),
+        ));
+        Ok(WORDING.of(rows).load(&mut db).await?.into_iter().map(Self::new).collect())
     }
 
     /// Rows that nobody has relayed for `grace_ms`, claimed until the transaction ends; those that another instance

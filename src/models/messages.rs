@@ -8,6 +8,7 @@ use super::users::User;
 use crate::{
     db::{
         Hooks, Reader, Tx,
+        fixed::Wording,
         schema::{message_details, messages},
     },
     domain::{
@@ -119,8 +120,9 @@ impl Message {
 
     /// Inserts a message. `None`: its author's client has sent it before.
     pub async fn insert(tx: &mut Tx, new: NewMessage<'_>) -> QueryResult<Option<Self>> {
+        static WORDING: Wording = Wording::new();
         let statement = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
-        tx.save(statement.returning(Self::as_returning())).await
+        tx.save(WORDING.of(statement.returning(Self::as_returning()))).await
     }
 
     /// Gives a message other content.
