@@ -151,7 +151,7 @@ impl Shared {
             }
         }
         let mut connection = self.connection()?;
-        let reply: Vec<i64> = self.noting(call.invoke_async(&mut connection).await)?;
+        let reply: Vec<u8> = self.noting(call.invoke_async(&mut connection).await)?;
         Reply::read(&reply, logs).ok_or(SharedError::Unreadable)
     }
 
@@ -202,8 +202,8 @@ impl Shared {
 }
 
 impl Reply {
-    fn read(words: &[i64], logs: &[&Log]) -> Option<Self> {
-        let mut words = words.iter().copied();
+    fn read(text: &[u8], logs: &[&Log]) -> Option<Self> {
+        let mut words = text.split(|byte| *byte == b' ').map_while(number);
         let granted = u32::try_from(words.next()?).ok()?;
         let retry_ms = u64::try_from(words.next()?).ok()?;
         let _now = words.next()?;
@@ -217,4 +217,8 @@ impl Reply {
         }
         Some(Self { granted, retry_ms, stamps, left })
     }
+}
+
+fn number(word: &[u8]) -> Option<i64> {
+    std::str::from_utf8(word).ok()?.parse().ok()
 }

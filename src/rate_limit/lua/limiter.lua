@@ -15,7 +15,8 @@
 --        now_ms    '' in production (Redis TIME is the only clock); a number in tests
 --        nlogs     number of logs
 --        then for each log: cap (its largest N), np (number of policies), N1, W1_ms, ... Nnp, Wnp_ms
--- reply  granted   0..want; less than want if there was room for only some
+-- reply  one text of numbers with spaces between them, which takes less to read than a list:
+--        granted   0..want; less than want if there was room for only some
 --        retry_ms  if granted < want: time until there is room again; else 0
 --        now_ms    the time used
 --        then for each log:    stamp   the stamp written (refund.lua needs it), 0 if nothing was
@@ -131,4 +132,4 @@ for i = 1, nlogs do
   end
 end
 out[2] = math.ceil(retry)
-return out
+return table.concat(out, ' ')
