@@ -42,7 +42,10 @@ mod write;
 
 use std::{
     error::Error,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -100,6 +103,8 @@ pub struct Cache {
     invalidated: Arc<Notify>,
     /// Distinguishes the local sequence of this process from that of any other.
     local_epoch: u64,
+    /// How many locks were asked for.
+    locks: AtomicU64,
     /// Loads run here, where a busy Actix worker does not hold them up.
     main: Handle,
 }
@@ -123,6 +128,7 @@ impl Cache {
             invalidated: Arc::default(),
             // Above those that mean something else.
             local_epoch: rand::random::<u64>() | 1 << 63,
+            locks: AtomicU64::default(),
             main,
         }))
     }
@@ -131,6 +137,15 @@ impl Cache {
     #[must_use]
     pub fn policy(&self, kind: &'static str, options: PolicyOptions) -> Arc<Policy> {
         Arc::new(Policy::new(kind, options, self.stats.kind(kind)))
+    }
+
+    /// A name for whoever loads something, which nobody else has: of two loads of one key neither takes the other's lock
+    /// for its own.
+    fn lock_owner(&self) -> String {
+        let number = self.locks.fetch_add(1, Ordering::Relaxed);
+        let mut texts = [itoa::Buffer::new(), itoa::Buffer::new()];
+        let [process, load] = &mut texts;
+        [process.format(self.local_epoch), load.format(number)].join("-")
     }
 
     /// Rings when something was invalidated, by whichever instance. One listener; several rings may be one.

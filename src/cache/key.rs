@@ -69,17 +69,17 @@ impl Key {
     pub(super) fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
         let mut uuid = Uuid::encode_buffer();
         out.write_str(self.entity)?;
-        if let Some(id) = &self.id {
+        if let Some(id) = self.id {
             out.write_str(":")?;
-            out.write_str(id.hyphenated().encode_lower(&mut uuid))?;
+            out.write_str(id_text(id, &mut uuid))?;
         }
         if !self.suffix.is_empty() {
             out.write_str(":")?;
             out.write_str(self.suffix)?;
         }
-        if let Some(sub_id) = &self.sub_id {
+        if let Some(sub_id) = self.sub_id {
             out.write_str(":")?;
-            out.write_str(sub_id.hyphenated().encode_lower(&mut uuid))?;
+            out.write_str(id_text(sub_id, &mut uuid))?;
         }
         if let Some(arguments) = &self.arguments {
             write!(out, ":{arguments}")?;
@@ -87,6 +87,10 @@ impl Key {
         out.write_str(":v")?;
         out.write_str(itoa::Buffer::new().format(self.schema))
     }
+}
+
+fn id_text(id: Uuid, buffer: &mut [u8]) -> &str {
+    id.hyphenated().encode_lower(buffer)
 }
 
 /// In one piece, and without what the rest implies: an id belongs to one entity.
@@ -199,26 +203,30 @@ pub struct Tag(Arc<str>);
 /// Begins the names of tags that are patterns of keys.
 const PATTERN: &str = "pattern:";
 
-/// Longest name of a tag, in bytes.
-const TAG_MAX_BYTES: usize = 200;
-
 impl Tag {
     /// `entity:id`.
     #[must_use]
     pub fn new(entity: &'static str, id: Uuid) -> Self {
-        Self(format!("{entity}:{id}").into())
+        Self::joined([entity, id_text(id, &mut Uuid::encode_buffer())])
     }
 
     /// `entity:id:suffix`.
     #[must_use]
     pub fn suffixed(entity: &'static str, id: Uuid, suffix: &'static str) -> Self {
-        Self(format!("{entity}:{id}:{suffix}").into())
+        Self::joined([entity, id_text(id, &mut Uuid::encode_buffer()), suffix])
     }
 
     /// `entity:id:suffix:sub-id`.
     #[must_use]
     pub fn pair(entity: &'static str, id: Uuid, suffix: &'static str, sub_id: Uuid) -> Self {
-        Self(format!("{entity}:{id}:{suffix}:{sub_id}").into())
+        let (mut id_buffer, mut sub_id_buffer) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let (id, sub_id) = (id_text(id, &mut id_buffer), id_text(sub_id, &mut sub_id_buffer));
+        Self::joined([entity, id, suffix, sub_id])
+    }
+
+    /// Without what formatting costs: a page has a tag for each person on it.
+    fn joined<const N: usize>(parts: [&str; N]) -> Self {
+        Self(parts.join(":").into())
     }
 
     /// `entity:name`, of a name that the program has chosen.
@@ -239,6 +247,8 @@ impl Tag {
     }
 
     pub(super) const ALL: &str = "all";
+    /// Longest name.
+    pub(super) const MAX_BYTES: usize = 200;
 
     /// Not a group of rows but of entries: those of L1 whose keys match, with `*` for any characters and `?` for one. To
     /// invalidate it is to take them out of every memory.
@@ -267,7 +277,12 @@ impl Tag {
 
     /// Whether a tag can be called so.
     pub(super) fn is_legal(name: &str) -> bool {
-        !name.is_empty() && name.len() <= TAG_MAX_BYTES && name.bytes().all(|c| c.is_ascii_graphic())
+        !name.is_empty() && name.len() <= Self::MAX_BYTES && name.bytes().all(Self::is_letter)
+    }
+
+    /// Whether it can stand in a name.
+    pub(super) const fn is_letter(byte: u8) -> bool {
+        byte.is_ascii_graphic()
     }
 
     /// The name.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
-    entries::{AT_ONCE, Answer},
+    entries::{Answer, reads_over},
     together::Together,
 };
 pub(super) use self::{
@@ -100,9 +100,9 @@ impl Link {
         let mut epoch_text = String::new();
         let _ = write!(epoch_text, "{epoch:016x}");
         Ok(Self {
+            reads: reads_over(&connection),
             connection,
             patient,
-            reads: Together::new(AT_ONCE),
             names: names.clone(),
             instance: instance.to_owned(),
             marker,

@@ -11,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uuid::Uuid;
-
 use super::{
     Cache, LoadError, Loaded,
     entry::{Entry, Stored},
@@ -76,8 +74,7 @@ impl Trip {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        // Unique, so that of two loads of one key neither takes the other's lock for its own.
-        let owner = Uuid::new_v4().simple().to_string();
+        let owner = self.cache.lock_owner();
         match self.look_in_l2::<T>(interest, &owner).await {
             Ok((entry, renewal)) => {
                 leader.land(Ok((self.keep(entry), self.status)));

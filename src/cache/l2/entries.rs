@@ -3,11 +3,12 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script};
+use futures_util::FutureExt as _;
+use redis::{Cmd, ErrorKind, RedisError, Script, aio::MultiplexedConnection};
 
-use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds};
+use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds, together::Together};
 use crate::cache::{
-    envelope::Envelope,
+    envelope::{Envelope, words},
     key::{Key, Tag},
     policy::Policy,
 };
@@ -15,7 +16,7 @@ use crate::cache::{
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);
 /// Entries of one round trip: with more, it would take longer than a call may.
-pub(super) const AT_ONCE: usize = 200;
+const AT_ONCE: usize = 200;
 /// Keys that one step of a scan looks at.
 const SCAN_STEP: usize = 500;
 
@@ -33,6 +34,18 @@ pub(in crate::cache) enum L2Read {
 
 /// What the script answers to a read: `OUTCOME SEQUENCE LOCK MS\nENTRY`.
 pub(super) type Answer = Vec<u8>;
+
+/// Single reads over a connection. An error of one is none of the others.
+pub(super) fn reads_over(connection: &MultiplexedConnection) -> Together<Answer> {
+    let connection = connection.clone();
+    Together::new(AT_ONCE, move |calls: Vec<Cmd>| {
+        let (mut connection, mut pipe) = (connection.clone(), redis::pipe());
+        for call in calls {
+            pipe.add_command(call);
+        }
+        async move { pipe.ignore_errors().query_async(&mut connection).await }.boxed()
+    })
+}
 
 /// What to look for in L2.
 #[derive(Clone, Copy)]
@@ -101,7 +114,7 @@ impl Link {
     ) -> Result<L2Read, LinkError> {
         let call = self.reading(wanted, lock_owner);
         let answer = self.watch(async {
-            match self.reads.ask(call, async |calls| self.read_together(calls).await).await {
+            match self.reads.ask(call).await {
                 Err(err) if is_unknown(&err) => {
                     let mut connection = self.connection.clone();
                     let _: String = READ.load_async(&mut connection).await?;
@@ -111,15 +124,6 @@ impl Link {
             }
         });
         self.understand(answer.await?)
-    }
-
-    /// An error of one is none of the others.
-    async fn read_together(&self, calls: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Answer>>> {
-        let mut pipe = redis::pipe();
-        for call in calls {
-            pipe.add_command(call);
-        }
-        pipe.ignore_errors().query_async(&mut self.connection.clone()).await
     }
 
     /// The same for many entries in one round trip, without locks.
@@ -150,7 +154,7 @@ impl Link {
     fn understand(&self, answer: Answer) -> Result<L2Read, LinkError> {
         let answer = Bytes::from(answer);
         let (header, entry) = split_header(&answer).ok_or_else(unexpected)?;
-        let mut words = header.split(' ');
+        let mut words = words(header);
         let outcome = words.next();
         let [sequence, lock, ms] =
             [(); 3].map(|()| words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(unexpected));

@@ -28,14 +28,10 @@ impl Names {
 
     /// The entry and the lock of a key.
     pub(super) fn entry_and_lock(&self, key: &Key) -> [String; 2] {
-        [":entry:", ":lock:"].map(|kind| {
-            let mut name = String::with_capacity(self.namespace.len() + 128);
-            name.push_str(&self.namespace);
-            name.push_str(kind);
-            // A text takes whatever is written to it.
-            let _ = key.write_to(&mut name);
-            name
-        })
+        let mut text = String::with_capacity(128);
+        // A text takes whatever is written to it.
+        let _ = key.write_to(&mut text);
+        [":entry:", ":lock:"].map(|kind| [&self.namespace, kind, &text].concat())
     }
 
     /// The namespace as a part of a pattern.

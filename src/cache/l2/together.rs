@@ -1,11 +1,15 @@
-//! Reads that are asked for at the same time go to Redis together. Whoever comes first lets the others of his thread have
-//! their turn, sends what they have added along with his own, and hands out the answers: for each read by itself, the
-//! connection's task would have to be woken, and the reader once more.
+//! Reads that are asked for at the same time go to Redis together: the connection's task, which lives on another thread,
+//! is woken once for all that a thread asks for in one turn, and wakes that thread once.
 //!
-//! It must not make anybody wait for more than that: a batch is never held back for others to come.
+//! It must not make anybody wait for more than that: a batch is never held back for others to come. And nobody depends on
+//! another reader: what sends a batch is a task of its own.
 
-use std::{future::Future, mem, sync::Mutex};
+use std::{
+    mem,
+    sync::{Arc, Mutex},
+};
 
+use futures_util::future::{BoxFuture, join_all};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult};
 use tokio::sync::oneshot;
 
@@ -13,9 +17,8 @@ use crate::sharded::{PerThread, lock};
 
 /// Reads of one connection, whose answers are `T`.
 pub(super) struct Together<T> {
-    lanes: PerThread<Lane<T>>,
-    /// A batch of so many does not wait for anything.
-    most: usize,
+    lanes: PerThread<Arc<Lane<T>>>,
+    batcher: Arc<Batcher<T>>,
 }
 
 type Lane<T> = Mutex<Vec<Waiting<T>>>;
@@ -25,79 +28,91 @@ struct Waiting<T> {
     answer: oneshot::Sender<RedisResult<T>>,
 }
 
-impl<T> Together<T> {
-    pub(super) fn new(most: usize) -> Self {
-        Self { lanes: PerThread::default(), most }
+struct Batcher<T> {
+    /// Sends several calls in one round trip, and yields their answers in order.
+    send: Box<dyn Fn(Vec<Cmd>) -> BoxFuture<'static, RedisResult<Vec<RedisResult<T>>>> + Send + Sync>,
+    /// So many at once, at most.
+    most: usize,
+}
+
+impl<T: Send + 'static> Together<T> {
+    /// Sends at most so many at once, by a `send` that yields the answers in order.
+    pub(super) fn new(
+        most: usize,
+        send: impl Fn(Vec<Cmd>) -> BoxFuture<'static, RedisResult<Vec<RedisResult<T>>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { lanes: PerThread::default(), batcher: Arc::new(Batcher { send: Box::new(send), most }) }
     }
 
-    /// Asks, by a `send` that sends several calls in one round trip and yields their answers in order.
+    /// Asks, along with whatever else this thread asks for at this moment.
     ///
     /// # Errors
     /// Those of the call, and of the round trip.
-    pub(super) async fn ask<S>(&self, call: Cmd, send: impl FnOnce(Vec<Cmd>) -> S) -> RedisResult<T>
-    where
-        S: Future<Output = RedisResult<Vec<RedisResult<T>>>>,
-    {
+    pub(super) async fn ask(&self, call: Cmd) -> RedisResult<T> {
         let (sender, answer) = oneshot::channel();
         let lane = self.lanes.mine();
-        let count = {
+        let is_first = {
             let mut waiting = lock(lane);
             waiting.push(Waiting { call, answer: sender });
-            waiting.len()
+            waiting.len() == 1
         };
-        let batch = if count == 1 {
-            let turn = Turn(Some(lane));
-            tokio::task::yield_now().await;
-            turn.take()
-        } else if count >= self.most {
-            mem::take(&mut *lock(lane))
-        } else {
-            Vec::new()
-        };
-        if !batch.is_empty() {
-            let (calls, readers): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|Waiting { call, answer }| (call, answer)).unzip();
-            match send(calls).await {
-                // Whoever has gone away needs no answer.
-                Ok(answers) => readers.into_iter().zip(answers).for_each(|(reader, answer)| {
-                    let _ = reader.send(answer);
-                }),
-                Err(err) => readers.into_iter().for_each(|reader| {
-                    let _ = reader.send(Err(err.clone()));
-                }),
-            }
+        if is_first {
+            let (turn, batcher) = (Turn(Arc::clone(lane)), Arc::clone(&self.batcher));
+            // Its turn comes when those who are being worked on at present have had theirs.
+            tokio::spawn(async move { batcher.send_all(turn.take()).await });
         }
         answer.await.unwrap_or_else(|_gone| Err(not_sent()))
     }
 }
 
-/// The duty to send what waits in a lane. Dropped before that, it tells those who wait that nobody will.
-struct Turn<'a, T>(Option<&'a Lane<T>>);
-
-impl<T> Turn<'_, T> {
-    fn take(mut self) -> Vec<Waiting<T>> {
-        self.0.take().map(|lane| mem::take(&mut *lock(lane))).unwrap_or_default()
+impl<T> Batcher<T> {
+    async fn send_all(&self, mut waiting: Vec<Waiting<T>>) {
+        let mut parts = Vec::new();
+        while waiting.len() > self.most {
+            parts.push(self.send_some(waiting.split_off(waiting.len() - self.most)));
+        }
+        parts.push(self.send_some(waiting));
+        join_all(parts).await;
     }
-}
 
-impl<T> Drop for Turn<'_, T> {
-    fn drop(&mut self) {
-        if let Some(lane) = self.0.take() {
-            let gone = mem::take(&mut *lock(lane));
-            drop(gone);
+    async fn send_some(&self, waiting: Vec<Waiting<T>>) {
+        let (calls, readers): (Vec<_>, Vec<_>) =
+            waiting.into_iter().map(|Waiting { call, answer }| (call, answer)).unzip();
+        // Whoever has gone away needs no answer.
+        match (self.send)(calls).await {
+            Ok(answers) => readers.into_iter().zip(answers).for_each(|(reader, answer)| {
+                let _ = reader.send(answer);
+            }),
+            Err(err) => readers.into_iter().for_each(|reader| {
+                let _ = reader.send(Err(err.clone()));
+            }),
         }
     }
 }
 
+/// The duty to send what waits in a lane. Dropped before that, it tells those who wait that nobody will.
+struct Turn<T>(Arc<Lane<T>>);
+
+impl<T> Turn<T> {
+    fn take(self) -> Vec<Waiting<T>> {
+        mem::take(&mut *lock(&self.0))
+    }
+}
+
+impl<T> Drop for Turn<T> {
+    fn drop(&mut self) {
+        let gone = mem::take(&mut *lock(&self.0));
+        drop(gone);
+    }
+}
+
 fn not_sent() -> RedisError {
-    (ErrorKind::Client, "whoever was to send this call has gone").into()
+    (ErrorKind::Client, "the runtime stops; this call was not sent").into()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use futures_util::future::{join_all, poll_immediate};
+    use futures_util::{FutureExt as _, future::join_all};
 
     use super::*;
 
@@ -106,48 +121,67 @@ mod tests {
     }
 
     /// Answers with what was asked, and notes how many were asked together.
-    async fn echo(calls: Vec<Cmd>, batches: &Mutex<Vec<usize>>) -> RedisResult<Vec<RedisResult<Vec<u8>>>> {
-        batches.lock().unwrap().push(calls.len());
-        Ok(calls.into_iter().map(|call| Ok(call.get_packed_command())).collect())
+    fn echo(most: usize) -> (Together<Vec<u8>>, Arc<Mutex<Vec<usize>>>) {
+        let batches = Arc::<Mutex<Vec<usize>>>::default();
+        let noted = Arc::clone(&batches);
+        let together = Together::new(most, move |calls: Vec<Cmd>| {
+            noted.lock().unwrap().push(calls.len());
+            async move { Ok(calls.into_iter().map(|call| Ok(call.get_packed_command())).collect()) }.boxed()
+        });
+        (together, batches)
     }
 
     #[tokio::test]
     async fn what_is_asked_at_the_same_time_is_asked_together_and_each_has_his_own_answer() {
-        let (together, batches) = (Together::new(5), Mutex::default());
-        let answers =
-            join_all((0..12).map(|number| together.ask(call(number), |calls| echo(calls, &batches)))).await;
+        let (together, batches) = echo(5);
+        let answers = join_all((0..12).map(|number| together.ask(call(number)))).await;
         for (number, answer) in answers.into_iter().enumerate() {
             assert_eq!(answer.unwrap(), call(number).get_packed_command());
         }
-        // Five are enough; the first of each batch finds that it was sent, or sends what is left.
         assert_eq!(*batches.lock().unwrap(), [5, 5, 2]);
     }
 
     #[tokio::test]
     async fn an_error_of_the_round_trip_is_everybodys_and_one_of_a_call_his_own() {
-        let together = Together::<usize>::new(5);
         let refused = || RedisError::from((ErrorKind::Client, "refused"));
-        let lost = join_all((0..3).map(|number| together.ask(call(number), |_| async { Err(refused()) })));
-        assert!(lost.await.iter().all(Result::is_err));
-        let some = async |calls: Vec<Cmd>| {
-            Ok((0..calls.len()).map(|index| if index == 1 { Err(refused()) } else { Ok(index) }).collect())
-        };
-        let answers = join_all((0..3).map(|number| together.ask(call(number), some))).await;
+        let lost = Together::<usize>::new(5, move |_| async move { Err(refused()) }.boxed());
+        assert!(join_all((0..3).map(|number| lost.ask(call(number)))).await.iter().all(Result::is_err));
+        let some = Together::<usize>::new(5, move |calls| {
+            let answer = move |index| if index == 1 { Err(refused()) } else { Ok(index) };
+            async move { Ok((0..calls.len()).map(answer).collect()) }.boxed()
+        });
+        let answers = join_all((0..3).map(|number| some.ask(call(number)))).await;
         assert!(answers[0].is_ok() && answers[1].is_err() && answers[2].is_ok());
     }
 
     #[tokio::test]
-    async fn whoever_relied_on_one_who_has_gone_away_is_told() {
-        let together = Arc::new(Together::<usize>::new(5));
-        let never = |_| std::future::pending();
-        let mut first = Box::pin(together.ask(call(0), never));
-        assert!(poll_immediate(&mut first).await.is_none());
-        let mut second = Box::pin(together.ask(call(1), never));
-        assert!(poll_immediate(&mut second).await.is_none());
+    async fn whoever_goes_away_takes_nobody_elses_answer_along() {
+        let (together, batches) = echo(5);
+        let mut first = Box::pin(together.ask(call(0)));
+        assert!(first.as_mut().now_or_never().is_none());
+        let second = together.ask(call(1));
+        let mut second = Box::pin(second);
+        assert!(second.as_mut().now_or_never().is_none());
         drop(first);
-        assert!(second.await.is_err());
-        // And the next one is a first one again.
-        let answer = together.ask(call(2), |calls| async move { Ok(vec![Ok(calls.len())]) }).await;
-        assert_eq!(answer.unwrap(), 1);
+        assert_eq!(second.await.unwrap(), call(1).get_packed_command());
+        assert_eq!(*batches.lock().unwrap(), [2]);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_runtime_that_stops_is_told_and_the_next_one_is_a_first_one_again() {
+        let (together, _) = echo(5);
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let stopping = runtime();
+        let waits = {
+            let _in_it = stopping.enter();
+            let mut waits = Box::pin(together.ask(call(0)));
+            assert!(waits.as_mut().now_or_never().is_none());
+            waits
+        };
+        drop(stopping);
+        runtime().block_on(async {
+            assert!(waits.await.is_err());
+            assert!(together.ask(call(1)).await.is_ok());
+        });
     }
 }
