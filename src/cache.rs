@@ -50,7 +50,10 @@ use std::{
 };
 
 use prometheus::Registry;
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 /// For benchmarks.
@@ -105,6 +108,8 @@ pub struct Cache {
     local_epoch: u64,
     /// How many locks were asked for.
     locks: AtomicU64,
+    /// Threads that read from L2 by connections of their own.
+    threads: watch::Sender<Vec<Handle>>,
     /// Loads run here, where a busy Actix worker does not hold them up.
     main: Handle,
 }
@@ -129,6 +134,7 @@ impl Cache {
             // Above those that mean something else.
             local_epoch: rand::random::<u64>() | 1 << 63,
             locks: AtomicU64::default(),
+            threads: watch::Sender::default(),
             main,
         }))
     }
@@ -137,6 +143,11 @@ impl Cache {
     #[must_use]
     pub fn policy(&self, kind: &'static str, options: PolicyOptions) -> Arc<Policy> {
         Arc::new(Policy::new(kind, options, self.stats.kind(kind)))
+    }
+
+    /// From now on the thread whose runtime this is called on reads from L2 by a connection of its own.
+    pub fn add_thread(&self) {
+        self.threads.send_modify(|threads| threads.push(Handle::current()));
     }
 
     /// A name for whoever loads something, which nobody else has: of two loads of one key neither takes the other's lock

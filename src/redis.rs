@@ -1,6 +1,6 @@
 //! Connections to Redis. The only module that opens any.
 //!
-//! A connection's driver task lives on the runtime that opened it, so all are opened from tasks of the main
+//! A connection's driver task lives on the runtime that opened it, so all that are shared are opened from tasks of the main
 //! runtime: one opened on an Actix worker would stand still whenever that worker is busy. For the same reason
 //! nothing here reconnects by itself; whoever owns a connection opens a new one.
 
@@ -43,9 +43,22 @@ impl Redis {
     /// # Errors
     /// When Redis cannot be reached in time.
     pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.open(Some(self.timeout)).await
+    }
+
+    /// A connection for commands of a single thread, to be called on its runtime. Whoever uses it bounds the time that a
+    /// call may take, and has to tell a Redis that is slow from a thread that is busy.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached in time.
+    pub async fn connect_here(&self) -> RedisResult<MultiplexedConnection> {
+        self.open(None).await
+    }
+
+    async fn open(&self, response_timeout: Option<Duration>) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.timeout));
+            .set_response_timeout(response_timeout);
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 

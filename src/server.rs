@@ -78,6 +78,7 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     }
     let address = listener.local_addr()?;
     let server = HttpServer::new(move || {
+        workers_app.cache.add_thread();
         let worker = Worker::new(workers_app.clone(), guard.clone());
         ActixApp::new()
             .app_data(Data::new(workers_app.clone()))

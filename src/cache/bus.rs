@@ -158,6 +158,9 @@ impl Bus {
         // A poll whose sequence has not been heard yet.
         let mut pending: Option<(Instant, u64, Instant)> = None;
         let mut newest = applied;
+        let mut threads = self.cache.threads.subscribe();
+        threads.mark_changed();
+        let mut connected = 0;
         loop {
             let catch_up_ends = pending.map_or_else(Instant::now, |(.., answered)| answered + CATCH_UP);
             tokio::select! {
@@ -179,6 +182,11 @@ impl Bus {
                     poll.set(poll_after(POLL_EVERY, &link, &generation).fuse());
                 }
                 () = link.broken() => return Err(Lost::Broken),
+                Ok(()) = threads.changed() => {
+                    let threads = threads.borrow_and_update();
+                    threads.iter().skip(connected).for_each(|thread| link.open_for(thread, &self.redis));
+                    connected = threads.len();
+                }
                 () = tokio::time::sleep_until(catch_up_ends.into()), if pending.is_some() => return Err(Lost::Gap),
             }
             if let Some((asked, sequence, _)) = pending

@@ -6,26 +6,24 @@
 
 mod entries;
 mod names;
+mod threads;
 mod together;
 
 use std::{
     fmt::Write as _,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, ServerErrorKind,
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation, ServerErrorKind,
     aio::MultiplexedConnection,
 };
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{
-    entries::{Answer, reads_over},
-    together::Together,
-};
+use self::{entries::Answer, threads::Own, together::Together};
 pub(super) use self::{
     entries::{Filling, L2Read, Left, Lock, Peeked, Wanted},
     names::Names,
@@ -69,6 +67,8 @@ pub struct Link {
     connection: MultiplexedConnection,
     /// The same connection, for what no request waits for.
     patient: MultiplexedConnection,
+    /// Those of threads that have one for themselves.
+    own: Arc<Own>,
     /// Single reads.
     reads: Together<Answer>,
     names: Names,
@@ -87,20 +87,13 @@ impl Link {
         let connection = redis.connect().await?;
         let mut patient = connection.clone();
         patient.set_response_timeout(redis.timeout().max(PATIENCE));
-        let info: redis::InfoDict = redis::cmd("INFO").arg("everything").query_async(&mut patient).await?;
-        // The run id changes with a restart, the replication id with each promotion, also of a server that was primary
-        // before and had been given up.
-        let identity = info.get::<String>("run_id").zip(info.get::<String>("master_replid"));
-        let no_identity = (ErrorKind::UnexpectedReturnType, "INFO has no run_id or master_replid");
-        let (run_id, replication_id) = identity.ok_or(no_identity)?;
-        let (marker, _): (String, u64) =
-            OPEN.key(names.meta()).arg(fresh_marker()).invoke_async(&mut patient).await?;
-        let digest = Sha256::new().chain_update(format!("{run_id}/{replication_id}/{marker}")).finalize();
-        let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
+        let (marker, epoch) = identify(&mut patient, names).await?;
         let mut epoch_text = String::new();
         let _ = write!(epoch_text, "{epoch:016x}");
+        let own = Arc::<Own>::default();
         Ok(Self {
-            reads: reads_over(&connection),
+            reads: threads::reads(&connection, Arc::clone(&own), redis.timeout()),
+            own,
             connection,
             patient,
             names: names.clone(),
@@ -282,6 +275,21 @@ impl Link {
             self.broken.cancel();
         }
     }
+}
+
+/// The marker of the life of the data that a connection leads to, and its epoch.
+async fn identify(connection: &mut MultiplexedConnection, names: &Names) -> RedisResult<(String, u64)> {
+    let info: redis::InfoDict = redis::cmd("INFO").arg("everything").query_async(&mut *connection).await?;
+    // The run id changes with a restart, the replication id with each promotion, also of a server that was primary
+    // before and had been given up.
+    let identity = info.get::<String>("run_id").zip(info.get::<String>("master_replid"));
+    let no_identity = (ErrorKind::UnexpectedReturnType, "INFO has no run_id or master_replid");
+    let (run_id, replication_id) = identity.ok_or(no_identity)?;
+    let (marker, _): (String, u64) =
+        OPEN.key(names.meta()).arg(fresh_marker()).invoke_async(connection).await?;
+    let digest = Sha256::new().chain_update(format!("{run_id}/{replication_id}/{marker}")).finalize();
+    let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
+    Ok((marker, epoch))
 }
 
 /// Redis does not have the script yet.

@@ -11,6 +11,7 @@ mod outage;
 mod refresh;
 mod runtime;
 mod storage;
+mod threads;
 mod timeouts;
 mod trust;
 mod waiting;

@@ -3,10 +3,9 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use redis::{Cmd, ErrorKind, RedisError, Script, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, RedisError, Script};
 
-use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds, together::Together};
+use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds};
 use crate::cache::{
     envelope::{Envelope, words},
     key::{Key, Tag},
@@ -16,7 +15,7 @@ use crate::cache::{
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);
 /// Entries of one round trip: with more, it would take longer than a call may.
-const AT_ONCE: usize = 200;
+pub(super) const AT_ONCE: usize = 200;
 /// Keys that one step of a scan looks at.
 const SCAN_STEP: usize = 500;
 
@@ -34,18 +33,6 @@ pub(in crate::cache) enum L2Read {
 
 /// What the script answers to a read: `OUTCOME SEQUENCE LOCK MS\nENTRY`.
 pub(super) type Answer = Vec<u8>;
-
-/// Single reads over a connection. An error of one is none of the others.
-pub(super) fn reads_over(connection: &MultiplexedConnection) -> Together<Answer> {
-    let connection = connection.clone();
-    Together::new(AT_ONCE, move |calls: Vec<Cmd>| {
-        let (mut connection, mut pipe) = (connection.clone(), redis::pipe());
-        for call in calls {
-            pipe.add_command(call);
-        }
-        async move { pipe.ignore_errors().query_async(&mut connection).await }.boxed()
-    })
-}
 
 /// What to look for in L2.
 #[derive(Clone, Copy)]
