@@ -40,7 +40,7 @@ use tokio::runtime::Handle;
 
 pub use self::{
     tx::{Hooks, Reader, Statement, Tx},
-    write::{Announce, Committed, Work, Written},
+    write::{Announce, Committed, Leave, Work, Written, with_leave},
 };
 use crate::cache::recording;
 
@@ -230,6 +230,9 @@ pub enum DbError {
     /// A statement failed.
     #[error("a statement failed")]
     Query(#[from] diesel::result::Error),
+    /// The request that wanted to write was given no leave.
+    #[error("the request was refused before it could write")]
+    Refused,
 }
 
 impl DbError {
@@ -251,7 +254,7 @@ impl DbError {
                 matches!(kind, DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::SerializationFailure)
                     || MESSAGES.iter().any(|message| info.message().contains(message))
             }
-            Self::Query(_) => false,
+            Self::Query(_) | Self::Refused => false,
         }
     }
 }

@@ -296,7 +296,12 @@ impl ResponseError for AppError {
 
 impl From<DbError> for AppError {
     fn from(err: DbError) -> Self {
-        if err.is_passing() { Self::Unavailable(err.into()) } else { Self::Internal(err.into()) }
+        match err {
+            // Whoever refuses leave answers in place of this.
+            DbError::Refused => Self::Forbidden("This request may not write."),
+            err if err.is_passing() => Self::Unavailable(err.into()),
+            err => Self::Internal(err.into()),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Writing: a transaction from its beginning to its announcement, in one task of the main runtime.
 //!
 //! Connections live there, so that a statement wakes no other thread. Whoever asks waits on his own thread, and is woken
-//! once. He may go away: until the commit has begun that ends the task, afterwards it does not.
+//! once. He may go away: until the commit has begun that ends the task, afterwards it does not. A transaction of a request
+//! that is still being judged waits there for its [`Leave`] before it begins.
 
 use std::sync::{
     Arc,
@@ -10,7 +11,7 @@ use std::sync::{
 
 use diesel::result::Error as QueryError;
 use diesel_async::{AnsiTransactionManager, TransactionManager, pooled_connection::deadpool::Object};
-use futures_util::future::{self, BoxFuture};
+use futures_util::future::{self, BoxFuture, Shared};
 use tokio::task::JoinHandle;
 
 use super::{Db, DbError, Reader, Tx, Unavailable, check_out, tx::begun};
@@ -76,6 +77,18 @@ where
     type Doing = D;
 }
 
+/// Whether a request may write, which is still being found out.
+pub type Leave = Shared<BoxFuture<'static, bool>>;
+
+tokio::task_local! {
+    static LEAVE: Leave;
+}
+
+/// Does some work whose writes wait for leave: without, they fail with [`DbError::Refused`], having done nothing.
+pub fn with_leave<F: Future>(leave: Leave, work: F) -> impl Future<Output = F::Output> {
+    LEAVE.scope(leave, work)
+}
+
 impl Db {
     /// Runs `work` in a transaction. What its rows announced is heard by every instance after the commit and before
     /// this returns, and never after a rollback. A caller that goes away in the middle leaves nothing behind; one
@@ -89,9 +102,18 @@ impl Db {
         E: From<DbError> + Send + 'static,
     {
         recording::spoil();
-        let stage = Stage::default();
+        let (stage, leave) = (Stage::default(), LEAVE.try_with(Clone::clone).ok());
+        let (db, working) = (self.clone(), stage.clone());
+        let transaction = async move {
+            if let Some(leave) = leave
+                && !leave.await
+            {
+                return Err(DbError::Refused.into());
+            }
+            transact(db, work, working).await
+        };
         // In a box, since it is large, and a task moves what it is made of several times.
-        let transaction = in_this_request(Box::pin(transact(self.clone(), work, stage.clone())));
+        let transaction = in_this_request(Box::pin(transaction));
         let mut awaited = Awaited { task: self.0.main.spawn(transaction), stage };
         match (&mut awaited.task).await {
             Ok(outcome) => outcome,

@@ -61,6 +61,9 @@ pub struct Access {
     pub by_ticket: bool,
     /// What only reads may begin before it is known whether the caller is signed in: it must have no effects.
     pub may_begin: bool,
+    /// All that comes of it is written by [`Db::write`](crate::db::Db::write): it may begin before it is known whether the
+    /// caller has asked too much, and what it writes waits for that.
+    pub only_writes: bool,
 }
 
 /// A caller among the arguments of a handler.
@@ -70,10 +73,14 @@ pub trait CallerArgument {
 }
 
 macro_rules! callers {
-    ($($name:ident: $charge:ident, $by_ticket:literal, $may_begin:literal;)+) => {$(
+    ($($name:ident: $charge:ident, $by_ticket:literal, $may_begin:literal, $only_writes:literal;)+) => {$(
         impl CallerArgument for $name {
-            const ACCESS: Access =
-                Access { charge: Charge::$charge, by_ticket: $by_ticket, may_begin: $may_begin };
+            const ACCESS: Access = Access {
+                charge: Charge::$charge,
+                by_ticket: $by_ticket,
+                may_begin: $may_begin,
+                only_writes: $only_writes,
+            };
         }
 
         impl FromRequest for $name {
@@ -89,10 +96,10 @@ macro_rules! callers {
 }
 
 callers! {
-    Caller: Request, false, true;
-    Sender: Message, false, false;
-    Unmetered: Free, false, false;
-    Listener: Request, true, false;
+    Caller: Request, false, true, false;
+    Sender: Message, false, false, true;
+    Unmetered: Free, false, false, false;
+    Listener: Request, true, false, false;
 }
 
 impl CallerArgument for Staff {

@@ -2,7 +2,8 @@
 //!
 //! **Invariant.** No answer leaves that was made for somebody who may not ask. What only reads is worked on while it is
 //! still being found out whether he may, and held back until that is known; so what Redis has to say of it all is asked
-//! for at once. Nothing else begins before.
+//! for at once. What does nothing but write begins before it is known whether he has asked too much, and writes after.
+//! Nothing else begins before.
 
 use actix_web::{
     Error, HttpMessage as _, ResponseError as _,
@@ -12,7 +13,7 @@ use actix_web::{
     middleware::Next,
     web::{Data, Query},
 };
-use futures_util::future;
+use futures_util::{FutureExt as _, future};
 use serde::Deserialize;
 
 use super::{
@@ -23,6 +24,7 @@ use crate::{
     app::App,
     auth::{Actor, Credential},
     cache::{Json, LoadError, Read},
+    db::with_leave,
     domain::id::UserId,
     error::{AppError, SignIn},
     queries::users::{SignInState, SignInStateOf},
@@ -66,12 +68,13 @@ pub async fn let_in(
         Err(err) => return Ok(refuse(request, &err)),
     }
     request.extensions_mut().insert(caller);
-    charge(&app, &caller, request, next).await
+    charge(&app, access, &caller, request, next).await
 }
 
-/// Charges somebody who is signed in. What only reads is worked on meanwhile.
+/// Charges somebody who is signed in. What only reads is worked on meanwhile, and so is what waits for it before it writes.
 async fn charge(
     app: &App,
+    access: Access,
     caller: &Caller,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -81,6 +84,13 @@ async fn charge(
     };
     if request.method().is_safe() && charged.refused().is_none() {
         let response = next.call(request).await?.map_into_boxed_body();
+        return Ok(settle(app, caller.charge, &charged.await, response));
+    }
+    if access.only_writes && charged.refused().is_none() {
+        // Known where it is waited for, without waking this thread.
+        let charged = charged.shared();
+        let leave = charged.clone().map(|verdict| verdict.granted).boxed().shared();
+        let response = with_leave(leave, next.call(request)).await?.map_into_boxed_body();
         return Ok(settle(app, caller.charge, &charged.await, response));
     }
     let verdict = charged.await;
