@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisResult,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
+    RedisResult, Script, ServerErrorKind,
     aio::{MultiplexedConnection, PubSub},
 };
 
@@ -77,4 +78,35 @@ impl Redis {
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         }
     }
+}
+
+/// A call of a script with so many keys, to be given these and its arguments in one piece of about so many bytes: what
+/// [`Script`] makes of a call is copied several times.
+pub fn script_call(script: &Script, keys: usize, bytes: usize) -> Cmd {
+    let mut call = Cmd::with_capacity(16, bytes + 64);
+    call.arg("EVALSHA").arg(script.get_hash()).arg(keys);
+    call
+}
+
+/// Runs a call of a script, which Redis is told if it does not know it.
+///
+/// # Errors
+/// Those of the call.
+pub async fn run_script<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    script: &Script,
+    call: &Cmd,
+) -> RedisResult<T> {
+    match call.query_async(connection).await {
+        Err(err) if is_unknown_script(&err) => {
+            let _: String = script.load_async(connection).await?;
+            call.query_async(connection).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Redis does not have the script yet.
+pub fn is_unknown_script(err: &RedisError) -> bool {
+    err.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

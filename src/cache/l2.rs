@@ -32,7 +32,7 @@ use super::{
     breaker::{Breaker, Outcome, PROBES},
     key::Tag,
 };
-use crate::redis::Redis;
+use crate::redis::{Redis, is_unknown_script, run_script, script_call};
 
 /// How long a tag's version is kept after it was last written or depended on. Longer than entries live unless the
 /// settings say otherwise, which saves misses; correctness does not depend on it.
@@ -168,17 +168,7 @@ impl Link {
 
     /// A call of a script that was written in one piece.
     async fn run<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> Result<T, LinkError> {
-        let mut connection = self.connection.clone();
-        self.watch(async {
-            match call.query_async(&mut connection).await {
-                Err(err) if is_unknown(&err) => {
-                    let _: String = script.load_async(&mut connection).await?;
-                    call.query_async(&mut connection).await
-                }
-                outcome => outcome,
-            }
-        })
-        .await
+        self.watch(run_script(&mut self.connection.clone(), script, call)).await
     }
 
     /// Several of them in one round trip.
@@ -194,7 +184,7 @@ impl Link {
         let mut connection = self.connection.clone();
         self.watch(async {
             match pipe.query_async(&mut connection).await {
-                Err(err) if is_unknown(&err) => {
+                Err(err) if is_unknown_script(&err) => {
                     let _: String = script.load_async(&mut connection).await?;
                     pipe.query_async(&mut connection).await
                 }
@@ -221,13 +211,17 @@ impl Link {
     }
 
     async fn bump_part(&self, tags: &[Tag]) -> Result<u64, LinkError> {
-        let mut call = BUMP.key(self.names.meta());
-        call.arg(&self.marker).arg(&self.epoch_text).arg(self.names.channel()).arg(&self.instance);
+        let mut call = script_call(&BUMP, 1, 256 + tags.len() * 64);
+        call.arg(self.names.meta())
+            .arg(&self.marker)
+            .arg(&self.epoch_text)
+            .arg(self.names.channel())
+            .arg(&self.instance);
         call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE));
         for tag in tags {
             call.arg(tag.as_str());
         }
-        let sequence: i64 = self.call(&call).await?;
+        let sequence: i64 = self.run(&BUMP, &call).await?;
         self.sequence(sequence)
     }
 
@@ -290,11 +284,6 @@ async fn identify(connection: &mut MultiplexedConnection, names: &Names) -> Redi
     let digest = Sha256::new().chain_update(format!("{run_id}/{replication_id}/{marker}")).finalize();
     let epoch = digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
     Ok((marker, epoch))
-}
-
-/// Redis does not have the script yet.
-fn is_unknown(err: &RedisError) -> bool {
-    err.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 fn fresh_marker() -> String {

@@ -16,7 +16,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::policy::Log;
-use crate::{redis::Redis, telemetry::Chain};
+use crate::{
+    redis::{Redis, run_script, script_call},
+    telemetry::Chain,
+};
 
 static LIMITER: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/limiter.lua")));
 static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/refund.lua")));
@@ -135,9 +138,9 @@ impl Shared {
         lease: Duration,
         now_ms: Option<u64>,
     ) -> Result<Reply, SharedError> {
-        let mut call = LIMITER.prepare_invoke();
+        let mut call = script_call(&LIMITER, logs.len(), 512);
         for log in logs {
-            call.key(self.key(log, subject));
+            call.arg(self.key(log, subject));
         }
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         call.arg(want)
@@ -151,7 +154,7 @@ impl Shared {
             }
         }
         let mut connection = self.connection()?;
-        let reply: Vec<u8> = self.noting(call.invoke_async(&mut connection).await)?;
+        let reply: Vec<u8> = self.noting(run_script(&mut connection, &LIMITER, &call).await)?;
         Reply::read(&reply, logs).ok_or(SharedError::Unreadable)
     }
 
@@ -176,7 +179,7 @@ impl Shared {
     }
 
     fn key(&self, log: &Log, subject: &str) -> String {
-        format!("{}:rl:{}:{{{subject}}}{}", self.namespace, log.layout, log.suffix)
+        [&self.namespace, ":rl:", &log.layout, ":{", subject, "}", log.suffix].concat()
     }
 
     fn connection(&self) -> Result<MultiplexedConnection, SharedError> {

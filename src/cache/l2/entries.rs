@@ -5,12 +5,13 @@ use std::{sync::LazyLock, time::Duration};
 use bytes::Bytes;
 use redis::{Cmd, ErrorKind, RedisError, Script};
 
-use super::{Link, LinkError, VERSION_LIFE, is_unknown, milliseconds};
+use super::{Link, LinkError, VERSION_LIFE, milliseconds};
 use crate::cache::{
     envelope::{Envelope, words},
     key::{Key, Tag},
     policy::Policy,
 };
+use crate::redis::{is_unknown_script, script_call};
 
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);
@@ -102,7 +103,7 @@ impl Link {
         let call = self.reading(wanted, lock_owner);
         let answer = self.watch(async {
             match self.reads.ask(call).await {
-                Err(err) if is_unknown(&err) => {
+                Err(err) if is_unknown_script(&err) => {
                     let mut connection = self.connection.clone();
                     let _: String = READ.load_async(&mut connection).await?;
                     self.reading(wanted, lock_owner).query_async(&mut connection).await
@@ -127,8 +128,8 @@ impl Link {
     fn reading(&self, wanted: &Wanted<'_>, lock_owner: Option<&str>) -> Cmd {
         let Wanted { key, tags, fail_safe, refresh_below } = *wanted;
         let names = self.names.entry_and_lock(key);
-        let mut call = Cmd::with_capacity(14 + tags.len(), 512 + tags.len() * 64);
-        call.arg("EVALSHA").arg(READ.get_hash()).arg(3).arg(self.names.meta()).arg(&names);
+        let mut call = script_call(&READ, 3, 512 + tags.len() * 64);
+        call.arg(self.names.meta()).arg(&names);
         call.arg(&self.marker).arg(&self.epoch_text).arg(self.names.tag_prefix());
         call.arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner.unwrap_or_default());
         call.arg(milliseconds(LOCK_LIFE)).arg(milliseconds(fail_safe)).arg(milliseconds(refresh_below));
@@ -187,9 +188,8 @@ impl Link {
     fn storing(&self, filling: &Filling<'_>, lock_owner: &str) -> Cmd {
         let Filling { key, envelope, bytes, life, fail_safe } = *filling;
         let names = self.names.entry_and_lock(key);
-        let mut call =
-            Cmd::with_capacity(12 + envelope.tags.len(), 512 + bytes.len() + envelope.tags.len() * 64);
-        call.arg("EVALSHA").arg(FILL.get_hash()).arg(3).arg(self.names.meta()).arg(&names);
+        let mut call = script_call(&FILL, 3, 512 + bytes.len() + envelope.tags.len() * 64);
+        call.arg(self.names.meta()).arg(&names);
         call.arg(&self.marker).arg(&self.epoch_text).arg(envelope.as_of).arg(milliseconds(life + fail_safe));
         call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner);
         call.arg(bytes);
