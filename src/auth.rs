@@ -11,7 +11,7 @@ use crate::{
         role::Role,
     },
     error::AppError,
-    models::{channels::ChannelReader, members::Member, users::User},
+    models::{channels::ChannelReader, members::Member, users::Person},
     queries::{Queries, channels::ReadershipOf, members::RoleOf},
 };
 
@@ -108,9 +108,7 @@ pub async fn require_author(
     actor: Actor,
     workspace: WorkspaceId,
     channel: ChannelId,
-) -> Result<User, AppError> {
-    let found = ChannelReader::find_with_user(tx, channel, actor.user_id).await?;
-    let (_, author) =
-        found.filter(|(reader, _)| reader.workspace_id == workspace).ok_or(AppError::NotFound)?;
-    Ok(author)
+) -> Result<Person, AppError> {
+    let found = ChannelReader::find_person(tx, channel, actor.user_id).await?;
+    found.filter(|(at, _)| *at == workspace).map(|(_, author)| author).ok_or(AppError::NotFound)
 }

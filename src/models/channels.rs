@@ -7,7 +7,10 @@ use diesel::{
     prelude::*,
 };
 
-use super::{members::MemberPosition, users::User};
+use super::{
+    members::MemberPosition,
+    users::{Person, User},
+};
 use crate::{
     db::{
         Hooks, Reader, Tx,
@@ -127,14 +130,14 @@ impl ChannelReader {
         db.first(reader.select(Self::as_select())).await
     }
 
-    /// The same, and how he is shown.
-    pub async fn find_with_user(
+    /// A user as a person who reads a channel, if he does, and the workspace that it is in.
+    pub async fn find_person(
         db: &mut Reader,
         channel: ChannelId,
         user: UserId,
-    ) -> QueryResult<Option<(Self, User)>> {
+    ) -> QueryResult<Option<(WorkspaceId, Person)>> {
         let reader = channel_readers::table.find((channel, user)).inner_join(users::table);
-        db.first(reader.select((Self::as_select(), User::as_select()))).await
+        db.first(reader.select((channel_readers::workspace_id, Person::as_select()))).await
     }
 
     /// Which of `users` read a channel.

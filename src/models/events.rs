@@ -38,7 +38,13 @@ pub struct Event {
     pub data: String,
 }
 
-impl Hooks for Event {
+/// An event that was inserted. Not all of it, which whoever inserts it knows.
+#[derive(Queryable)]
+struct Inserted {
+    _id: i64,
+}
+
+impl Hooks for Inserted {
     /// Never cached.
     fn on_save(&self) -> Option<Change> {
         None
@@ -123,8 +129,8 @@ impl Event {
     pub fn insert(tx: &mut Tx, new: NewEvent) {
         static WORDING: Wording = Wording::new();
         // Of many rows in one statement, it would be prepared anew each time.
-        let statement = diesel::insert_into(events::table).values(new).returning(Self::as_returning());
-        tx.save_last(WORDING.of(statement));
+        let statement = diesel::insert_into(events::table).values(new).returning((events::id,));
+        tx.save_last::<Inserted, _>(WORDING.of(statement));
     }
 
     /// Inserts several there.
@@ -132,7 +138,9 @@ impl Event {
         let mut new = new.into_iter().peekable();
         while new.peek().is_some() {
             let part: Vec<_> = new.by_ref().take(INSERTED_AT_ONCE).collect();
-            tx.save_last(diesel::insert_into(events::table).values(part).returning(Self::as_returning()));
+            tx.save_last::<Inserted, _>(
+                diesel::insert_into(events::table).values(part).returning((events::id,)),
+            );
         }
     }
 

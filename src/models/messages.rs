@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::{QueryResult, dsl::now, prelude::*};
 use serde::{Deserialize, Serialize};
 
-use super::users::User;
+use super::users::Person;
 use crate::{
     db::{
         Hooks, Reader, Tx,
@@ -36,6 +36,26 @@ pub struct Message {
 }
 
 impl Hooks for Message {
+    fn on_save(&self) -> Option<Change> {
+        Some(Change::Messages { channel_id: self.channel_id })
+    }
+
+    fn on_delete(&self) -> Option<Change> {
+        self.on_save()
+    }
+}
+
+/// What a message that is inserted is given by the database.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = messages, check_for_backend(diesel::pg::Pg))]
+pub struct Inserted {
+    pub channel_id: ChannelId,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Hooks for Inserted {
     fn on_save(&self) -> Option<Change> {
         Some(Change::Messages { channel_id: self.channel_id })
     }
@@ -119,10 +139,10 @@ impl Message {
     }
 
     /// Inserts a message. `None`: its author's client has sent it before.
-    pub async fn insert(tx: &mut Tx, new: NewMessage<'_>) -> QueryResult<Option<Self>> {
+    pub async fn insert(tx: &mut Tx, new: &NewMessage<'_>) -> QueryResult<Option<Inserted>> {
         static WORDING: Wording = Wording::new();
         let statement = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
-        tx.save(WORDING.of(statement.returning(Self::as_returning()))).await
+        tx.save(WORDING.of(statement.returning(Inserted::as_returning()))).await
     }
 
     /// Gives a message other content.
@@ -151,22 +171,22 @@ impl Message {
 }
 
 impl MessageDetails {
-    /// A message, and who has written it.
+    /// A message that was just inserted, and who has written it.
     #[must_use]
-    pub fn new(message: Message, author: User) -> Self {
+    pub fn new(new: &NewMessage<'_>, inserted: &Inserted, author: Person) -> Self {
         Self {
-            id: message.id,
-            workspace_id: message.workspace_id,
-            channel_id: message.channel_id,
-            author_id: message.author_id,
-            reply_to: message.reply_to,
-            content: message.content,
-            client_msg_id: message.client_msg_id,
-            version: message.version,
-            created_at: message.created_at,
-            updated_at: message.updated_at,
-            edited_at: message.edited_at,
-            deleted_at: message.deleted_at,
+            id: new.id,
+            workspace_id: new.workspace_id,
+            channel_id: new.channel_id,
+            author_id: new.author_id,
+            reply_to: new.reply_to,
+            content: new.content.to_owned(),
+            client_msg_id: new.client_msg_id.map(ToOwned::to_owned),
+            version: inserted.version,
+            created_at: inserted.created_at,
+            updated_at: inserted.updated_at,
+            edited_at: None,
+            deleted_at: None,
             author_display_name: author.display_name.unwrap_or_else(|| author.name.clone()),
             author_name: author.name,
             author_avatar_url: author.avatar_url,

@@ -31,6 +31,16 @@ pub struct User {
     pub updated_at: DateTime<Utc>,
 }
 
+/// What of a user is shown beside what he has made.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
+pub struct Person {
+    pub name: String,
+    /// `None`: the name is shown.
+    pub display_name: Option<String>,
+    pub avatar_url: Option<String>,
+}
+
 impl Hooks for User {
     fn on_save(&self) -> Option<Change> {
         Some(Change::Users { id: self.id })

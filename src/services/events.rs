@@ -15,11 +15,19 @@ use crate::{
     },
     error::{AppError, SignIn},
     models::events::{Event, EventTicket, NewEvent},
+    queries::view::View,
 };
 
 /// Tells an audience what happened; `data` is what they see of it.
 pub fn tell(tx: &mut Tx, kind: EventKind, audience: Audience, data: &impl Serialize) -> Result<(), AppError> {
     let data = serde_json::to_string(data).map_err(AppError::internal)?;
+    Event::insert(tx, NewEvent::new(kind, audience, data));
+    Ok(())
+}
+
+/// The same of what is answered too, so that it is put into words once.
+pub fn tell_view(tx: &mut Tx, kind: EventKind, audience: Audience, view: &View) -> Result<(), AppError> {
+    let data = String::from_utf8(view.body().into()).map_err(AppError::internal)?;
     Event::insert(tx, NewEvent::new(kind, audience, data));
     Ok(())
 }

@@ -101,12 +101,12 @@ pub async fn add(
         let member = inserted.ok_or(AppError::Conflict("This user is a member already."))?;
         let path = format!("/v1/workspaces/{workspace}/members/{}", user.id);
         let (version, added) = (member.version, user.id);
-        let view = MemberView::new(member, user);
+        let view = View::object(version, &MemberView::new(member, user));
         let audience = Audience::Workspace(workspace, Some(added));
-        events::tell(tx, EventKind::MemberAdded, audience, &view)?;
+        events::tell_view(tx, EventKind::MemberAdded, audience, &view)?;
         let subject = Subject::workspace(workspace);
         notifications::notify(tx, actor, subject, NotificationKind::WorkspaceAdded, [added]).await?;
-        Ok(Created::new(path, View::object(version, &view)))
+        Ok(Created::new(path, view))
     })
     .await
 }

@@ -74,8 +74,9 @@ pub async fn send(
             None => None,
         };
         let client_msg_id = client_msg_id.as_ref().map(ClientMessageId::as_str);
-        let row = NewMessage {
-            id: MessageId::new(),
+        let id = MessageId::new();
+        let new = NewMessage {
+            id,
             workspace_id: workspace,
             channel_id: channel,
             author_id: actor.user_id,
@@ -84,20 +85,19 @@ pub async fn send(
             client_msg_id,
         };
         let path = |id| format!("/v1/workspaces/{workspace}/channels/{channel}/messages/{id}");
-        let inserted = Message::insert(tx, row).await.map_err(|err| match err {
+        let inserted = Message::insert(tx, &new).await.map_err(|err| match err {
             // The channel was deleted a moment ago.
             QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => AppError::NotFound,
             other => other.into(),
         })?;
-        let Some(row) = inserted else {
+        let Some(inserted) = inserted else {
             let known = client_msg_id.unwrap_or_default();
             let first = Message::find_by_client_msg_id(tx, channel, actor.user_id, known).await?;
             let first = first.ok_or_else(|| AppError::internal("a message was not inserted"))?;
-            let (_, view) = shown(tx, channel, first).await?;
-            return Ok(Created::before(path(first), view));
+            return Ok(Created::before(path(first), shown(tx, channel, first).await?));
         };
-        let (id, (shown, view)) = (row.id, show(MessageDetails::new(row, author)));
-        events::tell(tx, EventKind::MessageCreated, Audience::Channel(workspace, channel), &shown)?;
+        let view = show(MessageDetails::new(&new, &inserted, author));
+        events::tell_view(tx, EventKind::MessageCreated, Audience::Channel(workspace, channel), &view)?;
         let subject = Subject::message(workspace, channel, id);
         let about = (Place::Channel(workspace, channel), subject);
         let mentioned = notifications::notify_mentioned(tx, actor, about, content.as_str(), "").await?;
@@ -132,11 +132,11 @@ pub async fn edit(
                 return Err(AppError::Conflict("The message was deleted."));
             }
             let Some(content) = content.filter(|content| content.as_str() != present.content) else {
-                return Ok(shown(tx, channel, id).await?.1);
+                return shown(tx, channel, id).await;
             };
             Message::edit(tx, id, content.as_str()).await?.ok_or(AppError::NotFound)?;
-            let (shown, view) = shown(tx, channel, id).await?;
-            events::tell(tx, EventKind::MessageUpdated, Audience::Channel(workspace, channel), &shown)?;
+            let view = shown(tx, channel, id).await?;
+            events::tell_view(tx, EventKind::MessageUpdated, Audience::Channel(workspace, channel), &view)?;
             let about = (Place::Channel(workspace, channel), Subject::message(workspace, channel, id));
             notifications::notify_mentioned(tx, actor, about, content.as_str(), &present.content).await?;
             Ok(view)
@@ -161,21 +161,18 @@ pub async fn delete(
                 return Ok(());
             }
             Message::bury(tx, id).await?.ok_or(AppError::NotFound)?;
-            let (tombstone, _) = shown(tx, channel, id).await?;
+            let tombstone = shown(tx, channel, id).await?;
             let audience = Audience::Channel(workspace, channel);
-            events::tell(tx, EventKind::MessageDeleted, audience, &tombstone)
+            events::tell_view(tx, EventKind::MessageDeleted, audience, &tombstone)
         })
         .await
 }
 
 /// The message as this transaction has left it.
-async fn shown(tx: &mut Tx, channel: ChannelId, id: MessageId) -> Result<(MessageView, View), AppError> {
+async fn shown(tx: &mut Tx, channel: ChannelId, id: MessageId) -> Result<View, AppError> {
     Ok(show(MessageDetails::find(tx, channel, id).await?.ok_or(AppError::NotFound)?))
 }
 
-fn show(row: MessageDetails) -> (MessageView, View) {
-    let version = row.version;
-    let message = MessageView::from(row);
-    let view = View::object(version, &message);
-    (message, view)
+fn show(row: MessageDetails) -> View {
+    View::object(row.version, &MessageView::from(row))
 }
