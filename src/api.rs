@@ -62,8 +62,10 @@ pub fn configure(config: &mut ServiceConfig) {
         by_length.entry(segments(V1) + segments(resource.path())).or_default().push(resource);
     }
     for (length, mut resources) in by_length {
-        // Nearly everything is about a workspace. No two of them match the same.
-        resources.sort_by_key(|resource| !resource.path().starts_with("/workspaces"));
+        // What is asked for most is tried first: messages, and nearly everything is about a workspace. No two of them match
+        // the same.
+        let is_about = |resource: &Resource, what| resource.path().contains(what);
+        resources.sort_by_key(|it| (!is_about(it, "/messages"), !is_about(it, "/workspaces")));
         let is_as_long = fn_guard(move |request| segments(request.head().uri.path()) == length);
         let v1 = web::scope(V1).guard(is_as_long);
         config.service(resources.into_iter().fold(v1, |v1, it| v1.service(it.into_routes(V1))));
