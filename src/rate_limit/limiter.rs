@@ -251,10 +251,11 @@ impl Limiter {
         waiting: Vec<oneshot::Sender<Verdict>>,
         reply: &Reply,
     ) {
-        let mut left = reply.granted;
+        let (mut left, mut is_refused) = (reply.granted, false);
         for waiter in waiting {
             let granted = left > 0;
             left = left.saturating_sub(1);
+            is_refused |= !granted;
             if granted {
                 // Whoever has gone meanwhile has been charged all the same, as by any request that is given up.
                 self.charge_here(state, plan, Instant::now());
@@ -269,15 +270,12 @@ impl Limiter {
             kind.lease =
                 Some(Lease { left, since: asked, until: asked + LEASE, stamps: reply.stamps.clone() });
         }
-        if reply.retry_ms == 0 {
-            kind.is_denied_again = false;
+        if !is_refused {
+            kind.passed();
         } else if self.rules.is_remembered && kind.left == 0 {
-            // What others hold ahead may come back when their leases end: only then is it sure.
-            let wait = Duration::from_millis(reply.retry_ms);
-            let lasts = if kind.is_denied_again { wait } else { wait.min(LEASE) };
+            let lasts = kind.refused(asked, Duration::from_millis(reply.retry_ms));
             let verdict = self.verdict(plan, false, reply);
             kind.denied = Some(Denied { since: asked, lasts, verdict });
-            kind.is_denied_again = true;
         }
     }
 

@@ -54,8 +54,8 @@ pub(super) struct KindState {
     recent: VecDeque<Instant>,
     /// When several last waited together: then they share their calls, and leases would gain nothing.
     pub crowded: Option<Instant>,
-    /// The last answer was a refusal, too.
-    pub is_denied_again: bool,
+    /// When somebody was refused first, of refusals that came soon after each other.
+    refused_since: Option<Instant>,
     /// What was left when it was last asked.
     pub left: u32,
 }
@@ -96,11 +96,14 @@ impl State {
         &mut self.kinds[plan]
     }
 
-    /// Keeps what Redis has said.
+    /// Keeps what Redis has said to who asked at this time, unless it has said something newer.
     pub(super) fn learn(&mut self, quotas: &[Quota], at: Instant) {
         for quota in quotas {
-            self.latest.retain(|(known, _)| known.policy.name != quota.policy.name);
-            self.latest.push((*quota, at));
+            match self.latest.iter_mut().find(|(known, _)| known.policy.name == quota.policy.name) {
+                Some(known) if known.1 <= at => *known = (*quota, at),
+                Some(_) => {}
+                None => self.latest.push((*quota, at)),
+            }
         }
     }
 
@@ -125,6 +128,21 @@ impl KindState {
         verdict.retry -= passed;
         verdict.quotas.iter_mut().for_each(|quota| quota.reset = quota.reset.saturating_sub(passed));
         Some(verdict)
+    }
+
+    /// Everybody who waited has passed.
+    pub(super) fn passed(&mut self) {
+        self.refused_since = None;
+    }
+
+    /// Somebody who asked at this time was refused, and there will be room after `wait` unless others give back what they
+    /// hold ahead. Returns for how long the refusal is sure to hold: what others held when one was refused first has come
+    /// back a lease later. Of what was so before that, nothing follows.
+    pub(super) fn refused(&mut self, asked: Instant, wait: Duration) -> Duration {
+        let age = |since: Instant| asked.saturating_duration_since(since);
+        let first = self.refused_since.filter(|since| age(*since) < 2 * LEASE).unwrap_or(asked);
+        self.refused_since = Some(first);
+        if age(first) >= LEASE { wait } else { wait.min(LEASE) }
     }
 
     pub(super) fn note(&mut self, now: Instant, most: u32) {
@@ -180,6 +198,35 @@ mod tests {
         assert_eq!(leased(50, 600, 600, false), 9);
         assert_eq!(leased(50, 60_000, 60_000, false), 49);
         assert_eq!(leased(5_000, 60_000, 60_000, false), 255);
+    }
+
+    #[test]
+    fn a_refusal_is_sure_when_what_others_held_at_the_first_one_has_come_back() {
+        let (mut kind, begun, hour) = (KindState::default(), Instant::now(), Duration::from_secs(3600));
+        let mut lasts = |after_ms: u64| kind.refused(begun + Duration::from_millis(after_ms), hour);
+        assert_eq!(lasts(0), LEASE);
+        // One that waited for the same call to end knows no more.
+        assert_eq!(lasts(1), LEASE);
+        assert_eq!(lasts(1001), hour);
+        // Meanwhile others may have been granted something ahead again.
+        assert_eq!(lasts(60_000), LEASE);
+        assert_eq!(lasts(61_001), hour);
+        kind.passed();
+        assert_eq!(kind.refused(begun + Duration::from_millis(61_500), hour), LEASE);
+        assert_eq!(kind.refused(begun + Duration::from_secs(90), LEASE / 4), LEASE / 4);
+    }
+
+    #[test]
+    fn an_older_answer_does_not_take_the_place_of_a_newer_one() {
+        let rate = crate::config::Rate { count: 60, window: Duration::from_secs(60) };
+        let policy = crate::rate_limit::policy::Policy { name: "burst", rate };
+        let quota = |remaining| Quota { policy, remaining, reset: Duration::ZERO };
+        let subject = Subject::new(String::new(), 1, 1);
+        let (mut state, now) = (subject.state(), Instant::now());
+        for (remaining, at) in [(9, now), (8, now + LEASE), (12, now)] {
+            state.learn(&[quota(remaining)], at);
+        }
+        assert_eq!(state.latest("burst", 0, now + LEASE).map(|quota| quota.remaining), Some(8));
     }
 
     #[test]
