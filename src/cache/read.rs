@@ -169,13 +169,16 @@ impl Cache {
         }
     }
 
-    async fn load_only<T, F, L>(&self, policy: &Policy, load: F) -> Result<Read<T>, LoadError>
+    /// On the main runtime, where connections live: a load of several statements wakes this thread once.
+    async fn load_only<T, F, L>(&self, policy: &Arc<Policy>, load: F) -> Result<Read<T>, LoadError>
     where
         T: Stored,
         F: FnOnce() -> L,
-        L: Future<Output = Result<Loaded<T>, BoxError>>,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let loaded = timed(policy, load()).await?;
+        let (policy, load) = (Arc::clone(policy), load());
+        let loading = self.main.spawn(in_this_request(async move { timed(&policy, load).await }));
+        let loaded = loading.await.map_err(|_panicked| LoadError::Panicked)??;
         Ok(Read { value: loaded.value.map(Arc::new), status: Status::new(TierStatus::Unused) })
     }
 
