@@ -182,7 +182,7 @@ impl Bus {
                     poll.set(poll_after(POLL_EVERY, &link, &generation).fuse());
                 }
                 () = link.broken() => return Err(Lost::Broken),
-                Ok(()) = threads.changed() => {
+                Ok(()) = threads.changed(), if self.cache.uses_l2 => {
                     let threads = threads.borrow_and_update();
                     threads.iter().skip(connected).for_each(|thread| link.open_for(thread, &self.redis));
                     connected = threads.len();

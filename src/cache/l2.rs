@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{entries::Answer, threads::Own, together::Together};
+use self::{entries::Answer, threads::Threads, together::Together};
 pub(super) use self::{
     entries::{Filling, L2Read, Left, Lock, Peeked, Wanted},
     names::Names,
@@ -68,7 +68,7 @@ pub struct Link {
     /// The same connection, for what no request waits for.
     patient: MultiplexedConnection,
     /// Those of threads that have one for themselves.
-    own: Arc<Own>,
+    threads: Arc<Threads>,
     /// Single reads.
     reads: Together<Answer>,
     names: Names,
@@ -90,10 +90,10 @@ impl Link {
         let (marker, epoch) = identify(&mut patient, names).await?;
         let mut epoch_text = String::new();
         let _ = write!(epoch_text, "{epoch:016x}");
-        let own = Arc::<Own>::default();
+        let (threads, broken) = (Arc::<Threads>::default(), CancellationToken::new());
         Ok(Self {
-            reads: threads::reads(&connection, Arc::clone(&own), redis.timeout()),
-            own,
+            reads: threads::reads(&connection, Arc::clone(&threads), redis.timeout(), broken.clone()),
+            threads,
             connection,
             patient,
             names: names.clone(),
@@ -103,7 +103,7 @@ impl Link {
             epoch_text,
             timeout: redis.timeout(),
             breaker: Breaker::new(redis.timeout()),
-            broken: CancellationToken::new(),
+            broken,
         })
     }
 

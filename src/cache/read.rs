@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
     Cache, LoadError,
     entry::{Entry, Stored},
@@ -178,7 +180,8 @@ impl Cache {
     {
         let (policy, load) = (Arc::clone(policy), load());
         let loading = self.main.spawn(in_this_request(async move { timed(&policy, load).await }));
-        let loaded = loading.await.map_err(|_panicked| LoadError::Panicked)??;
+        // Nobody else waits for it.
+        let loaded = AbortOnDropHandle::new(loading).await.map_err(|_panicked| LoadError::Panicked)??;
         Ok(Read { value: loaded.value.map(Arc::new), status: Status::new(TierStatus::Unused) })
     }
 

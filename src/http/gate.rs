@@ -32,8 +32,7 @@ use crate::{
     services::events::take_ticket,
 };
 
-/// Signs in and charges, before anything else is looked at: neither what a stranger sends nor what there is matters to
-/// whoever may not ask.
+/// Signs in and charges: neither what a stranger sends nor what there is matters to the answer of whoever may not ask.
 ///
 /// # Errors
 /// Those of what is inside.

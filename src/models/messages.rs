@@ -49,10 +49,10 @@ impl Hooks for Message {
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = messages, check_for_backend(diesel::pg::Pg))]
 pub struct Inserted {
-    pub channel_id: ChannelId,
-    pub version: i64,
-    pub created_at: DateTime<Utc>,
-    pub updated_at: DateTime<Utc>,
+    channel_id: ChannelId,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
 }
 
 impl Hooks for Inserted {

@@ -17,6 +17,8 @@ use super::{
 
 /// How long leased requests may be used.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
+/// After so long what others held ahead has come back: their leases have ended, and Redis was told.
+const BACK: Duration = Duration::from_millis(1250);
 /// Requests that may be leased at once, where limits are small and where they are large, and the fewest that are worth it:
 /// whatever is charged after a lease is stamped with its end, so that the quota comes back up to a second later.
 const LEASED: u32 = 8;
@@ -54,8 +56,8 @@ pub(super) struct KindState {
     recent: VecDeque<Instant>,
     /// When several last waited together: then they share their calls, and leases would gain nothing.
     pub crowded: Option<Instant>,
-    /// When somebody was refused first, of refusals that came soon after each other.
-    refused_since: Option<Instant>,
+    /// When somebody was refused first, of refusals that came soon after each other, and how long he was to wait.
+    first_refusal: Option<(Instant, Duration)>,
     /// What was left when it was last asked.
     pub left: u32,
 }
@@ -132,17 +134,19 @@ impl KindState {
 
     /// Everybody who waited has passed.
     pub(super) fn passed(&mut self) {
-        self.refused_since = None;
+        self.first_refusal = None;
+        self.denied = None;
     }
 
     /// Somebody who asked at this time was refused, and there will be room after `wait` unless others give back what they
-    /// hold ahead. Returns for how long the refusal is sure to hold: what others held when one was refused first has come
-    /// back a lease later. Of what was so before that, nothing follows.
+    /// hold ahead. Returns for how long the refusal is taken to hold: until that has come back, and when it was confirmed
+    /// then, all of the wait. It confirms nothing if there was room in between.
     pub(super) fn refused(&mut self, asked: Instant, wait: Duration) -> Duration {
         let age = |since: Instant| asked.saturating_duration_since(since);
-        let first = self.refused_since.filter(|since| age(*since) < 2 * LEASE).unwrap_or(asked);
-        self.refused_since = Some(first);
-        if age(first) >= LEASE { wait } else { wait.min(LEASE) }
+        let is_same = |(since, wait): &(Instant, Duration)| age(*since) < 2 * BACK && age(*since) < *wait;
+        let first = self.first_refusal.filter(is_same).unwrap_or((asked, wait));
+        self.first_refusal = Some(first);
+        if age(first.0) >= BACK { wait } else { wait.min(BACK) }
     }
 
     pub(super) fn note(&mut self, now: Instant, most: u32) {
@@ -204,16 +208,29 @@ mod tests {
     fn a_refusal_is_sure_when_what_others_held_at_the_first_one_has_come_back() {
         let (mut kind, begun, hour) = (KindState::default(), Instant::now(), Duration::from_secs(3600));
         let mut lasts = |after_ms: u64| kind.refused(begun + Duration::from_millis(after_ms), hour);
-        assert_eq!(lasts(0), LEASE);
+        assert_eq!(lasts(0), BACK);
         // One that waited for the same call to end knows no more.
-        assert_eq!(lasts(1), LEASE);
-        assert_eq!(lasts(1001), hour);
+        assert_eq!(lasts(1), BACK);
+        assert_eq!(lasts(1251), hour);
         // Meanwhile others may have been granted something ahead again.
-        assert_eq!(lasts(60_000), LEASE);
-        assert_eq!(lasts(61_001), hour);
+        assert_eq!(lasts(60_000), BACK);
+        assert_eq!(lasts(61_251), hour);
         kind.passed();
-        assert_eq!(kind.refused(begun + Duration::from_millis(61_500), hour), LEASE);
-        assert_eq!(kind.refused(begun + Duration::from_secs(90), LEASE / 4), LEASE / 4);
+        assert_eq!(kind.refused(begun + Duration::from_millis(61_500), hour), BACK);
+        // There was to be room after a moment, and perhaps there was.
+        let soon = Duration::from_millis(300);
+        assert_eq!(kind.refused(begun + Duration::from_secs(90), soon), soon);
+        assert_eq!(kind.refused(begun + Duration::from_secs(92), hour), BACK);
+    }
+
+    #[test]
+    fn whoever_passes_ends_a_refusal() {
+        let (mut kind, now) = (KindState::default(), Instant::now());
+        let verdict = Verdict { granted: false, retry: 2 * LEASE, quotas: Vec::new(), stamps: Vec::new() };
+        kind.denied = Some(Denied { since: now, lasts: LEASE, verdict });
+        assert!(kind.denial(now).is_some());
+        kind.passed();
+        assert!(kind.denial(now).is_none());
     }
 
     #[test]

@@ -2,21 +2,27 @@
 //! link's, whose task runs on another thread, each read would wake that thread, and that thread the reader.
 //!
 //! **Invariant.** It leads to the same life of the data as the link: that is found out when it is opened, and by each script.
-//! What goes wrong with it counts as if it had with the link's.
+//! It is used by that thread alone. What goes wrong with it counts as if it had with the link's; if it falls silent, which
+//! the other threads' answers would hide, the link is given up.
 //!
-//! A thread that was held up must not take Redis for slow, so what has come meanwhile is looked at before a call counts as
-//! unanswered.
+//! A thread that was held up must not take Redis for silent, so what has come meanwhile is looked at before a call counts
+//! as unanswered.
 
 use std::{
     io,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread::{self, ThreadId},
     time::Duration,
 };
 
 use futures_util::FutureExt as _;
 use redis::{Cmd, RedisResult, aio::MultiplexedConnection};
 use tokio::{runtime::Handle, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Link, LinkError,
@@ -26,18 +32,71 @@ use super::{
 };
 use crate::{redis::Redis, sharded::PerThread, telemetry::Chain};
 
+/// Calls over a thread's connection that may be without an answer, one after another.
+const UNANSWERED: u32 = 3;
+
 /// The connections of threads.
-pub(super) type Own = PerThread<OnceLock<MultiplexedConnection>>;
+#[derive(Default)]
+pub(super) struct Threads {
+    lanes: PerThread<OnceLock<Own>>,
+}
+
+/// One of them.
+struct Own {
+    thread: ThreadId,
+    connection: MultiplexedConnection,
+    /// Calls without an answer, one after another.
+    unanswered: AtomicU32,
+}
+
+impl Threads {
+    /// That of this thread. Another one's of the same lane stands still when that is busy.
+    fn mine(&self) -> Option<&Own> {
+        self.lanes.mine().get().filter(|own| own.thread == thread::current().id())
+    }
+
+    fn add(&self, connection: MultiplexedConnection) {
+        let own = Own { thread: thread::current().id(), connection, unanswered: AtomicU32::new(0) };
+        // Where another has the lane, this thread does without.
+        let _ = self.lanes.mine().set(own);
+    }
+
+    /// Whether the connection that was used has fallen silent.
+    fn is_silent<T>(&self, outcome: &RedisResult<T>) -> bool {
+        let Some(own) = self.mine() else { return false };
+        match outcome {
+            Err(err) if err.is_timeout() => own.unanswered.fetch_add(1, Ordering::Relaxed) + 1 >= UNANSWERED,
+            _ => {
+                own.unanswered.store(0, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
 
 /// Single reads, over the connection of the thread that asks, or over this one. An error of one is none of the others.
-pub(super) fn reads(shared: &MultiplexedConnection, own: Arc<Own>, limit: Duration) -> Together<Answer> {
+pub(super) fn reads(
+    shared: &MultiplexedConnection,
+    threads: Arc<Threads>,
+    limit: Duration,
+    broken: CancellationToken,
+) -> Together<Answer> {
     let shared = shared.clone();
     Together::new(AT_ONCE, move |calls: Vec<Cmd>| {
-        let (mut connection, mut pipe) = (own.mine().get().unwrap_or(&shared).clone(), redis::pipe());
+        let mut connection = threads.mine().map_or(&shared, |own| &own.connection).clone();
+        let (threads, broken, mut pipe) = (Arc::clone(&threads), broken.clone(), redis::pipe());
         for call in calls {
             pipe.add_command(call);
         }
-        in_time(limit, async move { pipe.ignore_errors().query_async(&mut connection).await }).boxed()
+        async move {
+            let outcome =
+                in_time(limit, async { pipe.ignore_errors().query_async(&mut connection).await }).await;
+            if threads.is_silent(&outcome) {
+                broken.cancel();
+            }
+            outcome
+        }
+        .boxed()
     })
 }
 
@@ -65,8 +124,7 @@ impl Link {
         if epoch != self.epoch {
             return Err(self.other_epoch());
         }
-        // Another thread of the same lane may have had its own earlier; that will do for both.
-        let _ = self.own.mine().set(connection);
+        self.threads.add(connection);
         Ok(())
     }
 }
@@ -92,9 +150,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_came_while_the_thread_was_held_up_counts() {
         let (sender, answer) = tokio::sync::oneshot::channel();
+        let comes = tokio::time::Instant::now() + LIMIT / 2;
         // As what reads a connection: a task of the same thread.
         tokio::spawn(async move {
-            tokio::time::sleep(LIMIT / 2).await;
+            tokio::time::sleep_until(comes).await;
             let _ = sender.send(7);
         });
         let held_up = async {

@@ -57,7 +57,7 @@ impl<T: Send + 'static> Together<T> {
             waiting.len() == 1
         };
         if is_first {
-            let (turn, batcher) = (Turn(Arc::clone(lane)), Arc::clone(&self.batcher));
+            let (turn, batcher) = (Turn(Some(Arc::clone(lane))), Arc::clone(&self.batcher));
             // Its turn comes when those who are being worked on at present have had theirs.
             tokio::spawn(async move { batcher.send_all(turn.take()).await });
         }
@@ -91,18 +91,21 @@ impl<T> Batcher<T> {
 }
 
 /// The duty to send what waits in a lane. Dropped before that, it tells those who wait that nobody will.
-struct Turn<T>(Arc<Lane<T>>);
+struct Turn<T>(Option<Arc<Lane<T>>>);
 
 impl<T> Turn<T> {
-    fn take(self) -> Vec<Waiting<T>> {
-        mem::take(&mut *lock(&self.0))
+    /// Ends the duty: whoever asks from now on has another turn.
+    fn take(mut self) -> Vec<Waiting<T>> {
+        self.0.take().map(|lane| mem::take(&mut *lock(&lane))).unwrap_or_default()
     }
 }
 
 impl<T> Drop for Turn<T> {
     fn drop(&mut self) {
-        let gone = mem::take(&mut *lock(&self.0));
-        drop(gone);
+        if let Some(lane) = self.0.take() {
+            let gone = mem::take(&mut *lock(&lane));
+            drop(gone);
+        }
     }
 }
 
@@ -165,6 +168,21 @@ mod tests {
         drop(first);
         assert_eq!(second.await.unwrap(), call(1).get_packed_command());
         assert_eq!(*batches.lock().unwrap(), [2]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn where_tasks_change_threads_nobody_is_left_behind() {
+        let (together, _) = echo(5);
+        let together = Arc::new(together);
+        let readers = (0..8).map(|_| {
+            let together = Arc::clone(&together);
+            tokio::spawn(async move {
+                for number in 0..5000 {
+                    assert!(together.ask(call(number)).await.is_ok());
+                }
+            })
+        });
+        assert!(join_all(readers).await.iter().all(Result::is_ok));
     }
 
     #[test]
