@@ -50,8 +50,9 @@ impl<ST, Grouping> ValidGrouping<Grouping> for Fixed<ST> {
     type IsAggregate = is_aggregate::Never;
 }
 
-/// The text of one statement, made when it is first run. For inserts, of which Diesel does not know that they always read
-/// the same.
+/// The text of one statement, made when it is first run. For those of which Diesel does not know that they always read the
+/// same: inserts that may meet a conflict, and whatever has raw SQL in it.
+#[derive(Default)]
 pub struct Wording(OnceLock<Box<str>>);
 
 impl Wording {

@@ -13,7 +13,6 @@ use super::journal::{present_snapshot, seen_of};
 use crate::{
     db::{
         Hooks, Reader, Tx,
-        fixed::Wording,
         schema::{channel_readers, event_tickets, events, members},
         snapshot::Snapshot,
     },
@@ -127,10 +126,9 @@ struct FoundEvent {
 impl Event {
     /// Inserts one at the end of the transaction.
     pub fn insert(tx: &mut Tx, new: NewEvent) {
-        static WORDING: Wording = Wording::new();
         // Of many rows in one statement, it would be prepared anew each time.
         let statement = diesel::insert_into(events::table).values(new).returning((events::id,));
-        tx.save_last::<Inserted, _>(WORDING.of(statement));
+        tx.save_last::<Inserted, _>(statement);
     }
 
     /// Inserts several there.

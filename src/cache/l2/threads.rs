@@ -157,6 +157,7 @@ mod tests {
             let _ = sender.send(7);
         });
         let held_up = async {
+            #[expect(clippy::disallowed_methods, reason = "holds the thread up")]
             thread::sleep(LIMIT * 3);
             Ok(answer.await.unwrap())
         };

@@ -28,9 +28,12 @@ struct Waiting<T> {
     answer: oneshot::Sender<RedisResult<T>>,
 }
 
+/// The answers of a batch, in order.
+type Answers<T> = RedisResult<Vec<RedisResult<T>>>;
+
 struct Batcher<T> {
-    /// Sends several calls in one round trip, and yields their answers in order.
-    send: Box<dyn Fn(Vec<Cmd>) -> BoxFuture<'static, RedisResult<Vec<RedisResult<T>>>> + Send + Sync>,
+    /// Sends several calls in one round trip.
+    send: Box<dyn Fn(Vec<Cmd>) -> BoxFuture<'static, Answers<T>> + Send + Sync>,
     /// So many at once, at most.
     most: usize,
 }
@@ -39,7 +42,7 @@ impl<T: Send + 'static> Together<T> {
     /// Sends at most so many at once, by a `send` that yields the answers in order.
     pub(super) fn new(
         most: usize,
-        send: impl Fn(Vec<Cmd>) -> BoxFuture<'static, RedisResult<Vec<RedisResult<T>>>> + Send + Sync + 'static,
+        send: impl Fn(Vec<Cmd>) -> BoxFuture<'static, Answers<T>> + Send + Sync + 'static,
     ) -> Self {
         Self { lanes: PerThread::default(), batcher: Arc::new(Batcher { send: Box::new(send), most }) }
     }
