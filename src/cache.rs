@@ -154,8 +154,7 @@ impl Cache {
     /// for its own.
     fn lock_owner(&self) -> String {
         let number = self.locks.fetch_add(1, Ordering::Relaxed);
-        let mut texts = [itoa::Buffer::new(), itoa::Buffer::new()];
-        let [process, load] = &mut texts;
+        let (mut process, mut load) = (itoa::Buffer::new(), itoa::Buffer::new());
         [process.format(self.local_epoch), load.format(number)].join("-")
     }
 

@@ -62,7 +62,7 @@ impl Wording {
         Self(OnceLock::new())
     }
 
-    /// The statement, which must read the same each time: one row, and every column given.
+    /// The statement, which must read the same each time: of an insert, one row, and every column given.
     pub const fn of<Q>(&'static self, statement: Q) -> Worded<Q> {
         Worded { text: Some(self), statement }
     }

@@ -251,11 +251,11 @@ impl Limiter {
         waiting: Vec<oneshot::Sender<Verdict>>,
         reply: &Reply,
     ) {
-        let (mut left, mut is_refused) = (reply.granted, false);
+        let is_refused = (reply.granted as usize) < waiting.len();
+        let mut left = reply.granted;
         for waiter in waiting {
             let granted = left > 0;
             left = left.saturating_sub(1);
-            is_refused |= !granted;
             if granted {
                 // Whoever has gone meanwhile has been charged all the same, as by any request that is given up.
                 self.charge_here(state, plan, Instant::now());

@@ -11,7 +11,7 @@ use crate::cache::{
     key::{Key, Tag},
     policy::Policy,
 };
-use crate::redis::{is_unknown_script, script_call};
+use crate::redis::{is_unknown_script, run_script, script_call};
 
 /// How long others leave a load to the instance that has begun it.
 const LOCK_LIFE: Duration = Duration::from_secs(1);
@@ -104,9 +104,7 @@ impl Link {
         let answer = self.watch(async {
             match self.reads.ask(call).await {
                 Err(err) if is_unknown_script(&err) => {
-                    let mut connection = self.connection.clone();
-                    let _: String = READ.load_async(&mut connection).await?;
-                    self.reading(wanted, lock_owner).query_async(&mut connection).await
+                    run_script(&mut self.connection.clone(), &READ, &self.reading(wanted, lock_owner)).await
                 }
                 outcome => outcome,
             }

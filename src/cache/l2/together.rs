@@ -1,5 +1,5 @@
-//! Reads that are asked for at the same time go to Redis together: the connection's task, which lives on another thread,
-//! is woken once for all that a thread asks for in one turn, and wakes that thread once.
+//! Reads that are asked for at the same time go to Redis together: the connection's task is woken once for all that a thread
+//! asks for in one turn, and wakes it once.
 //!
 //! It must not make anybody wait for more than that: a batch is never held back for others to come. And nobody depends on
 //! another reader: what sends a batch is a task of its own.
@@ -165,8 +165,7 @@ mod tests {
         let (together, batches) = echo(5);
         let mut first = Box::pin(together.ask(call(0)));
         assert!(first.as_mut().now_or_never().is_none());
-        let second = together.ask(call(1));
-        let mut second = Box::pin(second);
+        let mut second = Box::pin(together.ask(call(1)));
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);
         assert_eq!(second.await.unwrap(), call(1).get_packed_command());
