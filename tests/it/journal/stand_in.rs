@@ -131,11 +131,13 @@ async fn while_redis_is_away_memory_goes_on_on_all_instances_and_hears_of_every_
         }
     }
     scene.shows("after").await;
-    // L2 is used again.
-    let other = format!("/v1/workspaces/{}", scene.ada[0].create_workspace("Other").await);
+    // L2 is used again. By somebody new: what was announced in the former Redis within the last 10 s, such as that Ada has
+    // signed up, each instance announces in this one once more, perhaps between these two reads.
+    let eve = scene.cluster.instances[0].client().register("eve").await;
+    let other = format!("/v1/workspaces/{}", eve.create_workspace("Other").await);
     announced(&scene.cluster.database).await;
-    let [stored, found] =
-        [scene.ada[0].get(&other).await.expect(200), scene.ada[1].get(&other).await.expect(200)];
+    let stored = eve.get(&other).await.expect(200);
+    let found = eve.at(&scene.cluster.instances[1]).get(&other).await.expect(200);
     assert!(stored.header("cache-status").contains("redis; fwd=uri-miss; stored"), "{stored:?}");
     assert!(found.header("cache-status").contains("redis; hit"), "{found:?}");
 }
