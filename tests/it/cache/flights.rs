@@ -47,7 +47,8 @@ async fn a_reader_that_goes_away_does_not_stop_the_load_that_others_wait_for() {
     assert_eq!(row.loads.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// As an Actix worker is: within a poll, nothing else goes on.
+#[tokio::test(flavor = "current_thread")]
 async fn what_a_reader_has_begun_comes_to_its_end_though_he_goes_away_at_once() {
     let node = Node::start(&Place::shared()).await;
     let row = Arc::new(Row::default());
