@@ -69,7 +69,14 @@ pub use self::{
     token::{MalformedToken, Token},
     write::Invalidated,
 };
-use self::{flight::Flights, l1::L1, l2::Names, monitor::Samples, stats::Stats, trust::Trust};
+use self::{
+    flight::Flights,
+    l1::L1,
+    l2::{LockOwner, Names},
+    monitor::Samples,
+    stats::Stats,
+    trust::Trust,
+};
 
 /// How long entries that are of no use any more may take up memory.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
@@ -150,18 +157,27 @@ impl Cache {
         self.threads.send_modify(|threads| threads.push(Handle::current()));
     }
 
-    /// A name for whoever loads something, which nobody else has: of two loads of one key neither takes the other's lock
-    /// for its own.
-    fn lock_owner(&self) -> String {
-        let number = self.locks.fetch_add(1, Ordering::Relaxed);
-        let (mut process, mut load) = (itoa::Buffer::new(), itoa::Buffer::new());
-        [process.format(self.local_epoch), load.format(number)].join("-")
+    /// For whoever loads something.
+    fn lock_owner(&self) -> LockOwner {
+        LockOwner { process: self.local_epoch, load: self.locks.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Rings when something was invalidated, by whichever instance. One listener; several rings may be one.
     #[must_use]
     pub fn invalidated(&self) -> Arc<Notify> {
         Arc::clone(&self.invalidated)
+    }
+
+    /// Whether values are kept in this process.
+    #[must_use]
+    pub const fn has_l1(&self) -> bool {
+        self.l1.is_some()
+    }
+
+    /// Whether values are kept in Redis.
+    #[must_use]
+    pub const fn has_l2(&self) -> bool {
+        self.uses_l2
     }
 
     /// L1 cannot be used at present, since nothing proves that it is current; or there is no way to Redis.

@@ -36,9 +36,6 @@ pub trait CachedQuery: Send + Sync + 'static {
     /// Decides how long it is kept.
     const KIND: Kind;
 
-    /// The same rows always make the same value. What also depends on the clock is not compared by the monitor.
-    const OF_ROWS_ALONE: bool = true;
-
     /// Its entry. Everything that makes the value another one belongs in here.
     fn key(&self) -> Key;
 
@@ -52,6 +49,11 @@ pub trait CachedQuery: Send + Sync + 'static {
         db: &mut Reader,
         learned: &mut Vec<Tag>,
     ) -> impl Future<Output = QueryResult<Option<Self::Value>>> + Send;
+
+    /// What the monitor compares of a value: the same rows must always make the same of it, whatever the clock says.
+    fn compared(value: &Self::Value) -> Option<Vec<u8>> {
+        value.encode()
+    }
 }
 
 /// A read that is cached, and of which many can be loaded at once.
@@ -80,6 +82,12 @@ impl Queries {
         Self { cache: Arc::clone(cache), db: db.clone(), policies }
     }
 
+    /// Whether anything is kept, in whichever tier.
+    #[must_use]
+    pub fn keeps_anything(&self) -> bool {
+        self.cache.has_l1() || self.cache.has_l2()
+    }
+
     /// What this process has at hand of a query, at once. `None`: it has to be [got](Self::get).
     pub fn recall<Q: CachedQuery>(&self, query: &Q, token: Option<&Token>) -> Option<Read<Q::Value>> {
         self.cache.recall(self.policy(Q::KIND), Question { key: query.key(), token })
@@ -95,10 +103,10 @@ impl Queries {
         token: Option<&Token>,
     ) -> Result<Read<Q::Value>, LoadError> {
         let question = Question { key: query.key(), token };
-        if let Some(read) = self.cache.recall(self.policy(Q::KIND), question) {
-            return Ok(read);
+        if let Some(read) = self.cache.recall_or_join(self.policy(Q::KIND), question).await {
+            return read;
         }
-        // Apart, so that a hit makes and moves nothing that only a load needs.
+        // Apart, so that whoever needs none makes and moves nothing that only a load needs.
         Box::pin(self.load(query, question)).await
     }
 
@@ -118,9 +126,7 @@ impl Queries {
         };
         let tags = || {
             let tags = query.tags();
-            if Q::OF_ROWS_ALONE {
-                self.cache.sample(policy, question.key, &tags, loading);
-            }
+            self.cache.sample(policy, question.key, &tags, Q::compared, loading);
             tags
         };
         self.cache.read(policy, question, tags, loading()).await
@@ -144,7 +150,25 @@ impl Queries {
     {
         let db = self.db.clone();
         let load = move || async move { load(db).await.map_err(load_error) };
-        self.cache.read(policy, question, || tags, load).await
+        self.read_by(policy, question, tags, load).await
+    }
+
+    async fn read_by<T, F, L>(
+        &self,
+        policy: &Arc<Policy>,
+        question: Question<'_>,
+        tags: Vec<Tag>,
+        load: F,
+    ) -> Result<Read<T>, LoadError>
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
+        if let Some(read) = self.cache.recall_or_join(policy, question).await {
+            return read;
+        }
+        Box::pin(self.cache.read(policy, question, || tags.clone(), load)).await
     }
 
     /// Runs many queries of one kind through the cache, with one round trip to Redis and one load for all that are
@@ -178,8 +202,10 @@ impl Queries {
     }
 }
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// A database that is away is no fault of what was asked.
-fn load_error(err: DbError) -> Box<dyn std::error::Error + Send + Sync> {
+fn load_error(err: DbError) -> BoxError {
     if err.is_passing() { SourceAway(err.into()).into() } else { err.into() }
 }
 

@@ -80,10 +80,10 @@ impl Redis {
     }
 }
 
-/// A call of a script with so many keys, to be given these and its arguments in one piece of about so many bytes: what
-/// [`Script`] makes of a call is copied several times.
-pub fn script_call(script: &Script, keys: usize, bytes: usize) -> Cmd {
-    let mut call = Cmd::with_capacity(16, bytes + 64);
+/// A call of a script, to be given so many keys and about so many arguments and bytes of them in one piece: what [`Script`]
+/// makes of a call is copied several times.
+pub fn script_call(script: &Script, keys: usize, arguments: usize, bytes: usize) -> Cmd {
+    let mut call = Cmd::with_capacity(3 + keys + arguments, bytes + 64);
     call.arg("EVALSHA").arg(script.get_hash()).arg(keys);
     call
 }

@@ -78,7 +78,8 @@ impl Cache {
                     Err(status) => status,
                 };
                 let interest = generation.interest(tags);
-                match self.flights.board(*key, &interest, required, !self.trust.has_lease()) {
+                let (hashed, must_be_young) = (self.flights.hashed(*key), !self.trust.has_lease());
+                match self.flights.board(hashed, &generation, &interest, required, must_be_young) {
                     Boarding::Join(flight) => waiting.push((item, flight, l1, false)),
                     Boarding::Lead(leader) => {
                         waiting.push((item, leader.passenger(), l1, true));
@@ -160,6 +161,15 @@ async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) ->
     };
     let mut pending = Vec::new();
     for (mut seat, answer) in seats.into_iter().zip(answers) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(err) => {
+                seat.trip.l2_failed(&err);
+                let interest = seat.interest.clone();
+                pending.push(Pending { seat, plan: Plan { interest, as_of, link: None, instead: None } });
+                continue;
+            }
+        };
         match seat.trip.interpret::<T>(&link, &seat.interest, answer) {
             AfterL2::Found(entry, _) => seat.leader.land(Ok((seat.trip.keep(entry), seat.trip.status))),
             AfterL2::Load(plan) => pending.push(Pending { seat, plan }),

@@ -93,14 +93,19 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new<T: Stored>(value: Option<T>, stamp: Option<Stamp>, times: EntryTimes) -> Self {
-        // As counted, with what the allocator rounds up to: key and nodes of moka 390, this 160, what the value is
+    /// An entry whose value weighs so much, if that matters to anybody.
+    pub(super) fn new<T: Stored>(
+        value: Option<T>,
+        weight: usize,
+        stamp: Option<Stamp>,
+        times: EntryTimes,
+    ) -> Self {
+        // As counted, with what the allocator rounds up to: key and nodes of moka 390, this 190, what the value is
         // shared by 50, a tag that nothing else has 50.
-        const OVERHEAD: usize = 650;
-        let tags = stamp.as_ref().map_or(0, Stamp::tag_count);
-        let weight = value.as_ref().map_or(0, Stored::weight);
+        const OVERHEAD: usize = 680;
+        let tags = stamp.as_ref().map_or(0, Stamp::tag_bytes);
         // Of larger pieces the allocator rounds up an eighth on average.
-        let bytes = OVERHEAD + tags * size_of::<usize>() + weight + weight / 8;
+        let bytes = OVERHEAD + tags + weight + weight / 8;
         let value = value.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let EntryTimes { kept_since, expires_at, refresh_at, usable_until } = times;

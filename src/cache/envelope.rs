@@ -14,8 +14,6 @@
 //! a miss, never an error. Instances of several releases share one Redis: a change that the former release would
 //! misunderstand needs another first word, and `tests/envelopes` keeps samples of every one there was.
 
-use std::mem;
-
 use bytes::Bytes;
 use lz4_flex::block;
 
@@ -68,22 +66,24 @@ impl Envelope {
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let opened = Opened::read(bytes)?;
-        let tags = opened.tags().map(Tag::parse).collect::<Option<_>>()?;
-        let Opened { epoch, as_of, created_ms, origin, kept_ms, payload, .. } = opened;
-        Some(Self { epoch, as_of, created_ms, origin: origin.to_owned(), kept_ms, tags, payload })
+        let tags = opened.tags()?.map(Tag::parse).collect::<Option<_>>()?;
+        let epoch = u64::from_str_radix(std::str::from_utf8(opened.epoch).ok()?, 16).ok()?;
+        let origin = std::str::from_utf8(opened.origin).ok()?.to_owned();
+        let Opened { as_of, created_ms, kept_ms, payload, .. } = opened;
+        Some(Self { epoch, as_of, created_ms, origin, kept_ms, tags, payload })
     }
 }
 
 /// An envelope that was opened: its payload is taken out, the rest is read where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Opened<'a> {
-    pub(super) epoch: u64,
     pub(super) as_of: u64,
     pub(super) created_ms: u64,
-    pub(super) origin: &'a str,
     pub(super) kept_ms: u64,
     pub(super) payload: Option<Bytes>,
-    tags: &'a str,
+    epoch: &'a [u8],
+    origin: &'a [u8],
+    tags: &'a [u8],
 }
 
 impl<'a> Opened<'a> {
@@ -92,48 +92,56 @@ impl<'a> Opened<'a> {
         let (header, rest) = split_line(bytes)?;
         let (tags, payload) = split_line(rest)?;
         let mut words = words(header);
-        if words.next()? != FORMAT {
+        if words.next()? != FORMAT.as_bytes() {
             return None;
         }
-        let epoch = u64::from_str_radix(words.next()?, 16).ok()?;
-        let as_of = words.next()?.parse().ok()?;
-        let created_ms = words.next()?.parse().ok()?;
+        let epoch = words.next()?;
+        let as_of = number(words.next()?)?;
+        let created_ms = number(words.next()?)?;
         let payload = match words.next()? {
             // A copy, which does not keep header and tags along for as long as it is kept itself.
-            "value" => Some(Bytes::copy_from_slice(payload)),
-            "lz4" => Some(decompress(payload)?),
-            "absent" => None,
+            b"value" => Some(Bytes::copy_from_slice(payload)),
+            b"lz4" => Some(decompress(payload)?),
+            b"absent" => None,
             _ => return None,
         };
         let origin = words.next().unwrap_or_default();
-        let kept_ms = words.next().map_or(Some(0), |word| word.parse().ok())?;
-        let opened = Self { epoch, as_of, created_ms, origin, kept_ms, payload, tags };
-        opened.has_legal_tags().then_some(opened)
+        let kept_ms = words.next().map_or(Some(0), number)?;
+        Some(Self { epoch, as_of, created_ms, origin, kept_ms, payload, tags })
     }
 
-    /// The names of its tags.
-    pub(super) fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        words(self.tags).filter(|tag| !tag.is_empty())
+    /// Whether it has just these tags besides that of everything, in this order.
+    pub(super) fn has_just(&self, tags: &[Tag]) -> bool {
+        let mut names = words(self.tags);
+        names.next() == Some(Tag::ALL.as_bytes()) && names.eq(tags.iter().map(|tag| tag.as_str().as_bytes()))
     }
 
-    /// As [`Tag::is_legal`], with a single look at all letters, of which there are thousands.
-    fn has_legal_tags(&self) -> bool {
-        let legal = |legal, letter| legal & (Tag::is_letter(letter) | (letter == b' '));
-        self.tags.bytes().fold(true, legal) && self.tags().all(|tag| tag.len() <= Tag::MAX_BYTES)
+    /// The names of its tags; `None`: they cannot be any.
+    pub(super) fn tags(&self) -> Option<impl Iterator<Item = &'a str> + use<'a>> {
+        // With a single look at all letters, of which there are thousands.
+        let legal = |legal, letter: &u8| legal & (Tag::is_letter(*letter) | (*letter == b' '));
+        let text = self.tags.iter().fold(true, legal).then(|| std::str::from_utf8(self.tags).ok())??;
+        let names = || text.split(' ').filter(|tag| !tag.is_empty());
+        names().all(|tag| tag.len() <= Tag::MAX_BYTES).then(names)
     }
 }
 
-/// What is between single spaces. As `str::split` does it, which looks for one letter at a time.
-pub(super) fn words(line: &str) -> impl Iterator<Item = &str> {
-    let ends = memchr::memchr_iter(b' ', line.as_bytes()).chain([line.len()]);
-    ends.scan(0, |begin, end| line.get(mem::replace(begin, end + 1)..end))
+/// What is between single spaces.
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b' ')
 }
 
-/// The first line, which must be text, and what is behind it.
-fn split_line(bytes: &[u8]) -> Option<(&str, &[u8])> {
+/// A decimal number, of no more digits than are sure to fit.
+pub(super) fn number(word: &[u8]) -> Option<u64> {
+    let add = |sum: u64, digit: &u8| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'));
+    (1..20).contains(&word.len()).then(|| word.iter().try_fold(0, add))?
+}
+
+/// The first line, and what is behind it.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', bytes)?;
     let (line, rest) = bytes.split_at_checked(end)?;
-    Some((std::str::from_utf8(line).ok()?, rest.get(1..)?))
+    Some((line, rest.get(1..)?))
 }
 
 fn decompress(payload: &[u8]) -> Option<Bytes> {
@@ -199,6 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn tags_that_were_known_before_are_recognised_at_once_and_in_their_order_only() {
+        let just = |text: &str, tags: &[&str]| {
+            let tags: Vec<_> = tags.iter().map(|tag| Tag::parse(tag).unwrap()).collect();
+            let bytes = format!("lockstep1 1 2 3 absent a 0\n{text}\n");
+            Opened::read(bytes.as_bytes()).unwrap().has_just(&tags)
+        };
+        assert!(just("all a b", &["a", "b"]) && just("all", &[]));
+        for other in ["", "all", "all b a", "all a b c", "all  a b", "a b all", "a b"] {
+            assert!(!just(other, &["a", "b"]), "{other:?}");
+        }
+    }
+
+    #[test]
     fn anything_else_is_a_miss() {
         let good = envelope().write();
         let is_a_miss = |bytes: &[u8]| Envelope::read(bytes).is_none();
@@ -210,6 +231,9 @@ mod tests {
             "lockstep1 1 2 3 other\n\n",
             "lockstep1 g 2 3 value\n\n",
             "lockstep1 1 2 3 value a x\n\n",
+            "lockstep1 1 99999999999999999999999999999999999999999 3 value a 0\n\n",
+            "lockstep1 1 +2 3 value a 0\n\n",
+            "lockstep1 1  3 value a 0\n\n",
             "lockstep1 1 2 3 lz4 a 0\n\n",
             "lockstep1 1 2 3 lz4 a 0\n\n\0\0\0\0garbage",
             // Claims to be of 4 GB.

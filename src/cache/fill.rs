@@ -14,7 +14,7 @@ use super::{
     generation::{Interest, Source, Stamp},
     key::Tag,
     l1::L1,
-    l2::{Filling, Link},
+    l2::{Filling, Link, LockOwner, milliseconds},
     load::{RETRY, Trip},
 };
 
@@ -39,9 +39,13 @@ impl Trip {
             Some(payload) => Some(T::decode(payload)?),
             None => None,
         };
-        let is_known = |name: &&str| *name == Tag::ALL || self.tags.iter().any(|tag| tag.as_str() == *name);
-        let learned = opened.tags().filter(|name| !is_known(name));
-        let stamp = self.generation.stamp(interest, learned, sequence);
+        let stamp = if opened.has_just(&self.tags) {
+            self.generation.stamp(interest, [], sequence)
+        } else {
+            let is_known =
+                |name: &&str| *name == Tag::ALL || self.tags.iter().any(|tag| tag.as_str() == *name);
+            self.generation.stamp(interest, opened.tags()?.filter(|name| !is_known(name)), sequence)
+        };
         Some(self.entry(value, stamp, ttl))
     }
 
@@ -75,13 +79,12 @@ impl Trip {
         };
         let mut tags = vec![Tag::all()];
         tags.extend(self.tags.iter().chain(&loaded.tags).cloned());
-        let kept = self.policy.options.fail_safe.as_millis();
         Some(Envelope {
             epoch: link.epoch(),
             as_of,
             created_ms: unix_milliseconds(),
             origin: self.cache.instance.clone(),
-            kept_ms: u64::try_from(kept).unwrap_or(u64::MAX),
+            kept_ms: milliseconds(self.policy.options.fail_safe),
             tags,
             payload,
         })
@@ -93,7 +96,7 @@ impl Trip {
         loaded: &Loaded<T>,
         as_of: u64,
         life: Duration,
-        owner: &str,
+        owner: LockOwner,
     ) {
         let outcome = match self.envelope(link, loaded, as_of) {
             Some(envelope) => {
@@ -140,7 +143,8 @@ impl Trip {
             refresh_at: refresh_after.map(|after| kept_since + after),
             usable_until: expires_at + self.policy.options.fail_safe,
         };
-        Entry::new(value, stamp, times)
+        let weight = value.as_ref().filter(|_| self.cache.l1.is_some()).map_or(0, Stored::weight);
+        Entry::new(value, weight, stamp, times)
     }
 
     /// Puts the entry into L1 if anything could vouch for it there.

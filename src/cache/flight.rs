@@ -12,6 +12,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, Hash, Hasher},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,7 +24,7 @@ use tokio::{runtime::Handle, sync::SetOnce};
 use super::{
     LoadError,
     entry::Entry,
-    generation::{Interest, Required},
+    generation::{Generation, Interest, Required},
     key::Key,
     status::Status,
     trust::LEASE,
@@ -42,7 +43,21 @@ pub(super) type End = Arc<SetOnce<Option<Landing>>>;
 /// The flights under way, by key.
 #[derive(Default)]
 pub(super) struct Flights {
-    shards: Sharded<HashMap<Key, Flight, RandomState>>,
+    shards: Sharded<HashMap<HashedKey, Flight, RandomState>>,
+    hasher: RandomState,
+}
+
+/// A key with its hash: to work it out takes longer than all else that is done with it here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct HashedKey {
+    hash: u64,
+    key: Key,
+}
+
+impl Hash for HashedKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 struct Flight {
@@ -63,26 +78,38 @@ pub(super) enum Boarding {
 /// The right and the duty to load. When dropped, with or without a landing, the flight is over.
 pub(super) struct Leader {
     flights: Arc<Flights>,
-    key: Key,
+    key: HashedKey,
     end: End,
 }
 
 impl Flights {
-    /// Joins the flight for `key` if there is one that serves, else begins one. A flight serves if nothing was heard of
-    /// the tags since it began, if it reaches as deep as is `required`, and, where hearing cannot be relied on
-    /// (`must_be_young`), if it began within the time of a lease.
+    /// The flight for `key` that is under way, if it serves. It does if nothing was heard of its tags since it began, if it
+    /// reaches as deep as is `required`, and, where hearing cannot be relied on (`must_be_young`), if it began within the
+    /// time of a lease.
+    pub(super) fn join(
+        &self,
+        key: &HashedKey,
+        generation: &Generation,
+        required: Required,
+        must_be_young: bool,
+    ) -> Option<End> {
+        let flights = self.shards.of(key);
+        let flight = flights.get(key)?;
+        flight.serves(generation, required, must_be_young).then(|| Arc::clone(&flight.end))
+    }
+
+    /// The same, and begins one if there is none.
     pub(super) fn board(
         self: &Arc<Self>,
-        key: Key,
+        key: HashedKey,
+        generation: &Generation,
         interest: &Interest,
         required: Required,
         must_be_young: bool,
     ) -> Boarding {
         let mut flights = self.shards.of(&key);
         if let Some(flight) = flights.get(&key)
-            && flight.interest.still_serves(interest)
-            && flight.depth >= required
-            && (!must_be_young || flight.began.elapsed() < LEASE)
+            && flight.serves(generation, required, must_be_young)
         {
             return Boarding::Join(Arc::clone(&flight.end));
         }
@@ -90,6 +117,19 @@ impl Flights {
         let (interest, began) = (interest.clone(), Instant::now());
         flights.insert(key, Flight { interest, depth: required, began, end: Arc::clone(&end) });
         Boarding::Lead(Leader { flights: Arc::clone(self), key, end })
+    }
+
+    /// To be asked for once by whoever looks several times.
+    pub(super) fn hashed(&self, key: Key) -> HashedKey {
+        HashedKey { hash: self.hasher.hash_one(key), key }
+    }
+}
+
+impl Flight {
+    fn serves(&self, generation: &Generation, required: Required, must_be_young: bool) -> bool {
+        self.interest.holds_in(generation)
+            && self.depth >= required
+            && (!must_be_young || self.began.elapsed() < LEASE)
     }
 }
 

@@ -12,6 +12,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
+    iter,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -46,13 +47,15 @@ impl TagState {
 pub struct Stamp {
     pub(super) generation: u64,
     as_of: u64,
-    tags: Box<[Arc<TagState>]>,
+    known: Arc<[Watched]>,
+    learned: Box<[Arc<TagState>]>,
 }
 
 impl Stamp {
     /// No invalidation heard since the load began.
     pub(super) fn is_current(&self) -> bool {
-        self.tags.iter().all(|tag| tag.heard() <= self.as_of)
+        let is_old = |tag: &TagState| tag.heard() <= self.as_of;
+        self.known.iter().all(|tag| is_old(&tag.state)) && self.learned.iter().all(|tag| is_old(tag))
     }
 
     /// The sequence before the load.
@@ -60,9 +63,14 @@ impl Stamp {
         self.as_of
     }
 
+    /// How many bytes they take.
+    pub fn tag_bytes(&self) -> usize {
+        size_of_val(&*self.known) + size_of_val(&*self.learned)
+    }
+
     /// How many tags the entry has.
     pub fn tag_count(&self) -> usize {
-        self.tags.len()
+        self.known.len() + self.learned.len()
     }
 }
 
@@ -144,11 +152,9 @@ impl Generation {
 
     /// From now on, invalidations of these tags are remembered for as long as the interest is held.
     pub fn interest(&self, tags: &[Tag]) -> Interest {
-        let mut states = Vec::with_capacity(tags.len() + 1);
-        states.push(Arc::clone(&self.all));
-        states.extend(tags.iter().map(|tag| self.tags.state(tag.as_str())));
-        let heard = states.iter().map(|state| state.heard()).collect();
-        Interest { generation: self.number, states, heard }
+        let watched = tags.iter().map(|tag| Watched::new(self.tags.state(tag.as_str())));
+        let tags = iter::once(Watched::new(Arc::clone(&self.all))).chain(watched).collect();
+        Interest { generation: self.number, tags }
     }
 
     /// A stamp for what was read as of sequence `as_of`: with the tags of `interest`, taken before the
@@ -162,17 +168,15 @@ impl Generation {
         learned: impl IntoIterator<Item = &'t str>,
         as_of: u64,
     ) -> Option<Stamp> {
-        let mut states = interest.states;
-        let known = states.len();
-        states.extend(learned.into_iter().map(|tag| self.tags.state(tag)));
-        if states.len() > known {
+        let learned: Box<[_]> = learned.into_iter().map(|tag| self.tags.state(tag)).collect();
+        if !learned.is_empty() {
             // Looked at after the states were taken: what was heard before is still in `recent`, which
             // keeps its state alive; what is heard from now on meets the state just taken.
             if self.floor.load(Ordering::Acquire) > as_of {
                 return None;
             }
         }
-        Some(Stamp { generation: self.number, as_of, tags: states.into() })
+        Some(Stamp { generation: self.number, as_of, known: interest.tags, learned })
     }
 
     /// Applies an invalidation that another instance sent.
@@ -257,22 +261,37 @@ impl Generation {
 }
 
 /// Tags whose invalidations are remembered, and what had been heard of them when that began.
+#[derive(Debug, Clone)]
 pub struct Interest {
     generation: u64,
-    states: Vec<Arc<TagState>>,
-    heard: Vec<u64>,
+    tags: Arc<[Watched]>,
 }
 
-impl Interest {
-    /// Nothing was heard of these tags between the two: a load begun for `self` serves `later` too.
-    pub fn still_serves(&self, later: &Self) -> bool {
-        self.generation == later.generation && self.heard == later.heard
+/// One of them.
+#[derive(Debug)]
+struct Watched {
+    state: Arc<TagState>,
+    /// As of when it was watched.
+    heard: u64,
+}
+
+impl Watched {
+    fn new(state: Arc<TagState>) -> Self {
+        let heard = state.heard();
+        Self { state, heard }
     }
 }
 
-impl Clone for Interest {
-    fn clone(&self) -> Self {
-        Self { generation: self.generation, states: self.states.clone(), heard: self.heard.clone() }
+impl Interest {
+    /// Nothing was heard of these tags since: a load begun for this serves whoever comes now.
+    pub fn holds_in(&self, present: &Generation) -> bool {
+        self.generation == present.number && self.tags.iter().all(|tag| tag.state.heard() == tag.heard)
+    }
+
+    /// Nothing was heard of these tags between the two: a load begun for `self` serves `later` too.
+    pub fn still_serves(&self, later: &Self) -> bool {
+        let heard = self.tags.iter().map(|tag| tag.heard);
+        self.generation == later.generation && heard.eq(later.tags.iter().map(|tag| tag.heard))
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! A [`Link`] is one connection and the epoch that was found on it. It never outlives the connection, and every
 //! script checks the epoch's marker, so that nothing of another life of the data is ever used. Each operation is
-//! one script and one round trip; none scans.
+//! done by a script in one round trip; none scans.
 
 mod entries;
 mod names;
+mod reads;
 mod threads;
 mod together;
 
 use std::{
-    fmt::Write as _,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
@@ -23,10 +23,14 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{entries::Answer, threads::Threads, together::Together};
 pub(super) use self::{
-    entries::{Filling, L2Read, Left, Lock, Peeked, Wanted},
+    entries::{Filling, L2Read, Left, Lock, LockOwner, Peeked, Wanted},
     names::Names,
+};
+use self::{
+    reads::{Answer, Asking, Reading},
+    threads::Threads,
+    together::Together,
 };
 use super::{
     breaker::{Breaker, Outcome, PROBES},
@@ -69,13 +73,11 @@ pub struct Link {
     patient: MultiplexedConnection,
     /// Those of threads that have one for themselves.
     threads: Arc<Threads>,
+    asking: Arc<Asking>,
     /// Single reads.
-    reads: Together<Answer>,
-    names: Names,
+    reads: Together<Reading, Answer>,
     instance: String,
-    marker: String,
     epoch: u64,
-    epoch_text: String,
     timeout: Duration,
     breaker: Breaker,
     broken: CancellationToken,
@@ -88,19 +90,16 @@ impl Link {
         let mut patient = connection.clone();
         patient.set_response_timeout(redis.timeout().max(PATIENCE));
         let (marker, epoch) = identify(&mut patient, names).await?;
-        let mut epoch_text = String::new();
-        let _ = write!(epoch_text, "{epoch:016x}");
+        let asking = Arc::new(Asking { names: names.clone(), marker, epoch: format!("{epoch:016x}") });
         let (threads, broken) = (Arc::<Threads>::default(), CancellationToken::new());
         Ok(Self {
-            reads: threads::reads(&connection, Arc::clone(&threads), redis.timeout(), broken.clone()),
+            reads: threads::reads(&connection, &threads, &asking, redis.timeout(), broken.clone()),
             threads,
             connection,
             patient,
-            names: names.clone(),
+            asking,
             instance: instance.to_owned(),
-            marker,
             epoch,
-            epoch_text,
             timeout: redis.timeout(),
             breaker: Breaker::new(redis.timeout()),
             broken,
@@ -134,8 +133,8 @@ impl Link {
 
     /// Ends this life of the data for everybody.
     pub(super) async fn renew(&self) -> Result<(), LinkError> {
-        let mut call = RENEW.key(self.names.meta());
-        call.arg(&self.marker).arg(fresh_marker());
+        let mut call = RENEW.key(self.asking.names.meta());
+        call.arg(&self.asking.marker).arg(fresh_marker());
         self.call(&call).await
     }
 
@@ -154,8 +153,10 @@ impl Link {
 
     /// Where the sequence stands.
     pub(super) async fn poll(&self) -> Result<u64, LinkError> {
-        let mut call = POLL.key(self.names.meta());
-        call.key(self.names.heartbeat(&self.instance)).arg(&self.marker).arg(milliseconds(HEARTBEAT_LIFE));
+        let mut call = POLL.key(self.asking.names.meta());
+        call.key(self.asking.names.heartbeat(&self.instance))
+            .arg(&self.asking.marker)
+            .arg(milliseconds(HEARTBEAT_LIFE));
         let answer = call.invoke_async(&mut self.patient.clone()).await;
         // It says nothing of how requests fare, but that a connection is lost.
         self.notice(&answer);
@@ -211,13 +212,10 @@ impl Link {
     }
 
     async fn bump_part(&self, tags: &[Tag]) -> Result<u64, LinkError> {
-        let mut call = script_call(&BUMP, 1, 256 + tags.len() * 64);
-        call.arg(self.names.meta())
-            .arg(&self.marker)
-            .arg(&self.epoch_text)
-            .arg(self.names.channel())
-            .arg(&self.instance);
-        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE));
+        let Asking { names, marker, epoch } = &*self.asking;
+        let mut call = script_call(&BUMP, 1, 6 + tags.len(), 256 + tags.len() * 64);
+        call.arg(names.meta()).arg(marker).arg(epoch).arg(names.channel()).arg(&self.instance);
+        call.arg(names.tag_prefix()).arg(milliseconds(VERSION_LIFE));
         for tag in tags {
             call.arg(tag.as_str());
         }
@@ -290,6 +288,7 @@ fn fresh_marker() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// As Redis has numbers, which are signed.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).unsigned_abs()
 }

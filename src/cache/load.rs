@@ -17,7 +17,7 @@ use super::{
     flight::{Landing, Leader},
     generation::{Generation, Interest, Required, Source},
     key::{Key, Tag},
-    l2::{L2Read, Left, Link, Lock, Wanted},
+    l2::{L2Read, Left, Link, LinkError, Lock, LockOwner, Wanted},
     policy::Policy,
     status::{Status, TierStatus},
     trust::Verdict,
@@ -75,7 +75,7 @@ impl Trip {
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
         let owner = self.cache.lock_owner();
-        match self.look_in_l2::<T>(interest, &owner).await {
+        match self.look_in_l2::<T>(interest, owner).await {
             Ok((entry, renewal)) => {
                 leader.land(Ok((self.keep(entry), self.status)));
                 if let Some(plan) = renewal {
@@ -87,18 +87,18 @@ impl Trip {
         }
     }
 
-    fn begin_load<T, F, L>(self, plan: Plan, owner: String, load: F, waiting: Option<Leader>)
+    fn begin_load<T, F, L>(self, plan: Plan, owner: LockOwner, load: F, waiting: Option<Leader>)
     where
         T: Stored,
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
         let main = self.cache.main.clone();
-        main.spawn(in_this_request(async move { self.load_and_fill(plan, &owner, load(), waiting).await }));
+        main.spawn(in_this_request(async move { self.load_and_fill(plan, owner, load(), waiting).await }));
     }
 
     /// Loads, fills both tiers, and tells those who wait, if there are any.
-    async fn load_and_fill<T, L>(mut self, plan: Plan, owner: &str, load: L, mut waiting: Option<Leader>)
+    async fn load_and_fill<T, L>(mut self, plan: Plan, owner: LockOwner, load: L, mut waiting: Option<Leader>)
     where
         T: Stored,
         L: Future<Output = Result<Loaded<T>, BoxError>>,
@@ -149,7 +149,7 @@ impl Trip {
     async fn look_in_l2<T: Stored>(
         &mut self,
         interest: Interest,
-        owner: &str,
+        owner: LockOwner,
     ) -> Result<(Entry, Option<Plan>), Plan> {
         // Every invalidation up to here was applied before the interest was taken or is remembered by it.
         let as_of = self.generation.applied();
@@ -157,32 +157,38 @@ impl Trip {
             return Err(Plan { interest, as_of, link: None, instead: None });
         };
         let mut asks_for_lock = (self.required != Required::Load).then_some(owner);
-        let patience_ends = Instant::now() + PATIENCE;
+        let mut patience_ends = None;
         let mut pause = FIRST_PAUSE;
         loop {
             let answer = link.read(&self.wanted(), asks_for_lock).await;
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(err) => {
-                    log::warn!("cache.key":% = self.key, "error.chain":% = crate::telemetry::Chain(&err);
-                        "L2 read failed; loading from PostgreSQL");
-                    self.status.l2 = TierStatus::Unavailable;
+                    self.l2_failed(&err);
                     return Err(Plan { interest, as_of, link: None, instead: None });
                 }
             };
             match self.interpret::<T>(&link, &interest, answer) {
-                AfterL2::Wait if Instant::now() >= patience_ends => {
-                    // Once more, for what there is instead.
-                    asks_for_lock = None;
-                }
                 AfterL2::Wait => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let now = Instant::now();
+                    if now < *patience_ends.get_or_insert(now + PATIENCE) {
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    } else {
+                        // Once more, for what there is instead.
+                        asks_for_lock = None;
+                    }
                 }
                 AfterL2::Found(entry, renewal) => return Ok((entry, renewal)),
                 AfterL2::Load(plan) => return Err(plan),
             }
         }
+    }
+
+    pub(super) fn l2_failed(&mut self, err: &LinkError) {
+        log::warn!("cache.key":% = self.key, "error.chain":% = crate::telemetry::Chain(err);
+            "L2 read failed; loading from PostgreSQL");
+        self.status.l2 = TierStatus::Unavailable;
     }
 
     /// The link to L2, if that can be used.

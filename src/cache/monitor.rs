@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -39,19 +40,21 @@ const WATCHED_FOR: Duration = Duration::from_secs(60);
 /// Comparisons that are begun at once.
 const AT_ONCE: usize = 2;
 
-/// What is kept of a value, or would be: `None` if there is nothing.
-type Payload = Option<Vec<u8>>;
+/// What is compared of a value: `None` if there is nothing.
+type Compared = Option<Vec<u8>>;
 
 /// Something that can be loaded again.
 trait Subject: Send + Sync {
-    /// The value of an entry, if it is of the right type.
-    fn payload(&self, entry: &Entry) -> Option<Payload>;
-    fn load(&self) -> BoxFuture<'_, Result<Payload, BoxError>>;
+    /// Of an entry of L1, if it is of the right type.
+    fn in_l1(&self, entry: &Entry) -> Option<Compared>;
+    /// Of what L2 has, if it is.
+    fn in_l2(&self, payload: Option<Bytes>) -> Option<Compared>;
+    fn load(&self) -> BoxFuture<'_, Result<Compared, BoxError>>;
 }
 
 struct Typed<T, F> {
     load: F,
-    value: std::marker::PhantomData<fn() -> T>,
+    compared: fn(&T) -> Option<Vec<u8>>,
 }
 
 impl<T, F> Subject for Typed<T, F>
@@ -59,18 +62,25 @@ where
     T: Stored,
     F: Fn() -> BoxFuture<'static, Result<Loaded<T>, BoxError>> + Send + Sync,
 {
-    fn payload(&self, entry: &Entry) -> Option<Payload> {
+    fn in_l1(&self, entry: &Entry) -> Option<Compared> {
         match entry.value::<T>()? {
-            Some(value) => value.encode().map(Some),
+            Some(value) => (self.compared)(&value).map(Some),
             None => Some(None),
         }
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<Payload, BoxError>> {
-        let loading = (self.load)();
+    fn in_l2(&self, payload: Option<Bytes>) -> Option<Compared> {
+        match payload {
+            Some(payload) => (self.compared)(&T::decode(payload)?).map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Compared, BoxError>> {
+        let (loading, compared) = ((self.load)(), self.compared);
         Box::pin(async move {
             match loading.await?.value {
-                Some(value) => Ok(Some(value.encode().ok_or("a value without a form")?)),
+                Some(value) => Ok(Some(compared(&value).ok_or("a value without a form")?)),
                 None => Ok(None),
             }
         })
@@ -102,8 +112,14 @@ struct Difference {
 
 impl Cache {
     /// Watches this read, if there is room. To be told of reads that L1 could not answer.
-    pub fn sample<T, F>(&self, policy: &Arc<Policy>, key: Key, tags: &[Tag], load: impl FnOnce() -> F)
-    where
+    pub fn sample<T, F>(
+        &self,
+        policy: &Arc<Policy>,
+        key: Key,
+        tags: &[Tag],
+        compared: fn(&T) -> Option<Vec<u8>>,
+        load: impl FnOnce() -> F,
+    ) where
         T: Stored,
         F: Fn() -> BoxFuture<'static, Result<Loaded<T>, BoxError>> + Send + Sync + 'static,
     {
@@ -116,7 +132,7 @@ impl Cache {
             watched.pop_front();
         }
         if watched.len() < WATCHED && !watched.iter().any(|sample| sample.key == key) {
-            let subject = Typed { load: load(), value: std::marker::PhantomData };
+            let subject = Typed { load: load(), compared };
             watched.push_back(Sample {
                 key,
                 tags: tags.to_vec(),
@@ -206,7 +222,7 @@ impl Cache {
         if moved {
             return None;
         }
-        let l1 = held.and_then(|entry| sample.subject.payload(&entry));
+        let l1 = held.and_then(|entry| sample.subject.in_l1(&entry));
         let answers = [("l1", l1), ("l2", l2)];
         let differing =
             answers.into_iter().filter(|(_, answer)| answer.as_ref().is_some_and(|it| *it != in_source));
@@ -221,7 +237,7 @@ impl Cache {
     }
 
     /// What L2 would answer, and its tags.
-    async fn held_in_l2(&self, sample: &Sample) -> (Option<Payload>, Vec<Tag>) {
+    async fn held_in_l2(&self, sample: &Sample) -> (Option<Compared>, Vec<Tag>) {
         let generation = self.trust.generation();
         let Source::Shared(link) = &generation.source else { return (None, Vec::new()) };
         if !self.uses_l2 {
@@ -230,7 +246,7 @@ impl Cache {
         let wanted = Wanted::new(&sample.key, &sample.tags, &sample.policy);
         match link.read(&wanted, None).await {
             Ok(L2Read::Hit { envelope, .. }) => match Envelope::read(&envelope) {
-                Some(envelope) => (Some(envelope.payload.map(|payload| payload.to_vec())), envelope.tags),
+                Some(envelope) => (sample.subject.in_l2(envelope.payload), envelope.tags),
                 None => (None, Vec::new()),
             },
             _ => (None, Vec::new()),

@@ -73,7 +73,7 @@ impl Cache {
         self: &Arc<Self>,
         policy: &Arc<Policy>,
         question: Question<'_>,
-        tags: impl FnOnce() -> Vec<Tag>,
+        tags: impl Fn() -> Vec<Tag>,
         load: F,
     ) -> Result<Read<T>, LoadError>
     where
@@ -81,22 +81,64 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let required = required_by(&self.trust.generation(), policy, question.token);
-        let l1 = match self.look_in_l1(policy, &question.key, required) {
-            Ok(Held { read, entry, is_to_be_renewed }) => {
-                policy.stats.count(&read.status);
-                if is_to_be_renewed && entry.claim_refresh() {
-                    self.renew(policy, question.key, tags(), load);
-                }
-                return Ok(read);
-            }
-            Err(status) => status,
+        match self.look_first(policy, question) {
+            Ok(held) => Ok(self.serve(held, policy, question.key, tags, load)),
+            Err(l1) => self.read_missing(policy, question, l1, tags, load).await,
+        }
+    }
+
+    fn look_first<T: Stored>(
+        &self,
+        policy: &Arc<Policy>,
+        question: Question<'_>,
+    ) -> Result<Held<T>, TierStatus> {
+        // Without a token, for which there would be the generation to be shared.
+        let required = match question.token {
+            None => Required::Nothing,
+            token => required_by(&self.trust.generation(), policy, token),
         };
+        self.look_in_l1(policy, &question.key, required)
+    }
+
+    /// Gives out what L1 has, and has it renewed if it is time.
+    fn serve<T, F, L>(
+        self: &Arc<Self>,
+        held: Held<T>,
+        policy: &Arc<Policy>,
+        key: Key,
+        tags: impl Fn() -> Vec<Tag>,
+        load: F,
+    ) -> Read<T>
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
+        let Held { read, entry, is_to_be_renewed } = held;
+        policy.stats.count(&read.status);
+        if is_to_be_renewed && entry.claim_refresh() {
+            self.renew(policy, key, tags(), load);
+        }
+        read
+    }
+
+    async fn read_missing<T, F, L>(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        question: Question<'_>,
+        l1: TierStatus,
+        tags: impl Fn() -> Vec<Tag>,
+        load: F,
+    ) -> Result<Read<T>, LoadError>
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
         let read = if self.l1.is_none() && !self.uses_l2 {
             self.load_only(policy, load).await
         } else {
-            // Apart, so that a hit does not carry about what only a load needs.
-            Box::pin(self.read_through(policy, question, l1, tags(), load)).await
+            self.read_through(policy, question, l1, tags, load).await
         }?;
         policy.stats.count(&read.status);
         Ok(read)
@@ -104,12 +146,49 @@ impl Cache {
 
     /// What this process holds and may use, at once. `None`: it has to be read, or to be renewed.
     pub fn recall<T: Stored>(&self, policy: &Arc<Policy>, question: Question<'_>) -> Option<Read<T>> {
+        self.look_at_once(policy, question).ok()
+    }
+
+    /// The same, or what is to be said of L1 if it was no use.
+    fn look_at_once<T: Stored>(
+        &self,
+        policy: &Arc<Policy>,
+        question: Question<'_>,
+    ) -> Result<Read<T>, Option<TierStatus>> {
         // A token may need more than is known here.
         let required = if question.token.is_none() { Required::Nothing } else { Required::Load };
-        let held = self.look_in_l1(policy, &question.key, required).ok();
-        let held = held.filter(|held| !held.is_to_be_renewed)?;
+        let held = self.look_in_l1(policy, &question.key, required).map_err(Some)?;
+        if held.is_to_be_renewed {
+            return Err(None);
+        }
         policy.stats.count(&held.read.status);
-        Some(held.read)
+        Ok(held.read)
+    }
+
+    /// What this process holds, or is about to: somebody reads it at present, and will say what he has found. `None`: it
+    /// has to be read, or to be renewed.
+    pub(crate) async fn recall_or_join<T: Stored>(
+        &self,
+        policy: &Arc<Policy>,
+        question: Question<'_>,
+    ) -> Option<Result<Read<T>, LoadError>> {
+        let l1 = match self.look_at_once(policy, question) {
+            Ok(read) => return Some(Ok(read)),
+            Err(l1) => l1?,
+        };
+        let generation = self.trust.generation();
+        let required = required_by(&generation, policy, question.token);
+        let hashed = self.flights.hashed(question.key);
+        let flight = self.flights.join(&hashed, &generation, required, !self.trust.has_lease())?;
+        let landing = self.for_who_joined(landed(flight).await?, required, 0)?;
+        let read = landing.and_then(|(entry, _)| {
+            let value = entry.value().ok_or(LoadError::Panicked)?;
+            Ok(Read { value, status: Status::collapsed(l1) })
+        });
+        if let Ok(read) = &read {
+            policy.stats.count(&read.status);
+        }
+        Some(read)
     }
 
     /// What L1 has.
@@ -164,7 +243,9 @@ impl Cache {
     {
         let generation = self.trust.generation();
         let interest = generation.interest(&tags);
-        if let Boarding::Lead(leader) = self.flights.board(key, &interest, Required::Nothing, false) {
+        let boarding =
+            self.flights.board(self.flights.hashed(key), &generation, &interest, Required::Nothing, false);
+        if let Boarding::Lead(leader) = boarding {
             policy.stats.refreshed_l1.inc();
             let trip = self.trip(policy, (key, tags), Required::Nothing, generation, TierStatus::Miss);
             self.main.spawn(in_this_request(trip.fly(leader, interest, load)));
@@ -190,7 +271,7 @@ impl Cache {
         policy: &Arc<Policy>,
         question: Question<'_>,
         l1: TierStatus,
-        tags: Vec<Tag>,
+        tags: impl Fn() -> Vec<Tag>,
         load: F,
     ) -> Result<Read<T>, LoadError>
     where
@@ -198,23 +279,30 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let key = question.key;
+        let (key, hashed) = (question.key, self.flights.hashed(question.key));
         for attempt in 0.. {
             let generation = self.trust.generation();
             let required = required_by(&generation, policy, question.token);
-            let interest = generation.interest(&tags);
-            let flight = match self.flights.board(key, &interest, required, !self.trust.has_lease()) {
-                Boarding::Join(flight) => flight,
-                Boarding::Lead(leader) => {
-                    // Whoever was loading it may have landed since this reader looked.
-                    if let Ok(held) = self.look_in_l1(policy, &key, required) {
-                        return Ok(held.read);
+            let must_be_young = !self.trust.has_lease();
+            let flight = match self.flights.join(&hashed, &generation, required, must_be_young) {
+                Some(flight) => flight,
+                None => {
+                    let tags = tags();
+                    let interest = generation.interest(&tags);
+                    match self.flights.board(hashed, &generation, &interest, required, must_be_young) {
+                        Boarding::Join(flight) => flight,
+                        Boarding::Lead(leader) => {
+                            // Whoever was loading it may have landed since this reader looked.
+                            if let Ok(held) = self.look_in_l1(policy, &key, required) {
+                                return Ok(held.read);
+                            }
+                            let passenger = leader.passenger();
+                            let trip = self.trip(policy, (key, tags), required, generation, l1);
+                            InPlace::new(trip.fly(leader, interest, load), &self.main).await;
+                            let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;
+                            return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
+                        }
                     }
-                    let passenger = leader.passenger();
-                    let trip = self.trip(policy, (key, tags), required, generation, l1);
-                    InPlace::new(trip.fly(leader, interest, load), &self.main).await;
-                    let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;
-                    return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
                 }
             };
             let landing = landed(flight).await;

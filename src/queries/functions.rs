@@ -100,7 +100,7 @@ where
             Ok(Loaded { value, tags: Vec::new() })
         };
         let policy = self.queries.policy(self.kind);
-        let read = self.queries.cache.read(policy, Question { key, token }, || tags, load).await?;
+        let read = self.queries.read_by(policy, Question { key, token }, tags, load).await?;
         Ok(read.value)
     }
 

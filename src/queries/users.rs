@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{CachedQuery, Kind, tags, view::View};
 use crate::{
     auth::token::ACCESS_TTL,
-    cache::{Json, Key, Tag},
+    cache::{Json, Key, Stored as _, Tag},
     db::Reader,
     domain::id::{SessionId, UserId},
     models::{sessions::Session, users::User},
@@ -121,7 +121,8 @@ impl CachedQuery for OwnProfile {
     }
 }
 
-/// What decides whether an access token is still good.
+/// What decides whether an access token is still good. It is kept as [`SignInStateOf`] and within
+/// [`StandingOf`](super::members::StandingOf).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignInState {
     /// Tokens of a lower epoch are refused.
@@ -133,6 +134,22 @@ pub struct SignInState {
 }
 
 impl SignInState {
+    /// The version of this type, wherever it is kept.
+    pub(super) const SCHEMA: u16 = 1;
+
+    /// As the rows say.
+    pub(super) async fn of(user: User, db: &mut Reader) -> QueryResult<Self> {
+        // Twice as long as an access token lives, since clocks differ.
+        let ended_sessions = Session::list_ended(db, user.id, Utc::now() - 2 * ACCESS_TTL).await?;
+        let User { token_epoch, is_active, is_staff, .. } = user;
+        Ok(Self { token_epoch, is_active, is_staff, ended_sessions })
+    }
+
+    /// What the same rows always make the same of: sessions that have ended long ago are left out.
+    pub(super) const fn of_rows_alone(&self) -> (i32, bool, bool) {
+        (self.token_epoch, self.is_active, self.is_staff)
+    }
+
     /// Whether a token of this session and epoch is still good.
     #[must_use]
     pub fn admits(&self, session: SessionId, token_epoch: i32) -> bool {
@@ -147,11 +164,9 @@ pub struct SignInStateOf(pub UserId);
 impl CachedQuery for SignInStateOf {
     type Value = Json<SignInState>;
     const KIND: Kind = Kind::User;
-    /// Sessions that have ended long ago are left out.
-    const OF_ROWS_ALONE: bool = false;
 
     fn key(&self) -> Key {
-        Key::new("user", self.0.as_uuid(), 1).suffix("sign-in")
+        Key::new("user", self.0.as_uuid(), SignInState::SCHEMA).suffix("sign-in")
     }
 
     fn tags(&self) -> Vec<Tag> {
@@ -160,10 +175,11 @@ impl CachedQuery for SignInStateOf {
 
     async fn load(&self, db: &mut Reader, _learned: &mut Vec<Tag>) -> QueryResult<Option<Self::Value>> {
         let Some(user) = User::find(db, self.0).await? else { return Ok(None) };
-        // Twice as long as an access token lives, since clocks differ.
-        let ended_sessions = Session::list_ended(db, self.0, Utc::now() - 2 * ACCESS_TTL).await?;
-        let User { token_epoch, is_active, is_staff, .. } = user;
-        Ok(Some(Json(SignInState { token_epoch, is_active, is_staff, ended_sessions })))
+        Ok(Some(Json(SignInState::of(user, db).await?)))
+    }
+
+    fn compared(value: &Self::Value) -> Option<Vec<u8>> {
+        Json(value.0.of_rows_alone()).encode()
     }
 }
 

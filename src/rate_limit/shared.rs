@@ -138,7 +138,7 @@ impl Shared {
         lease: Duration,
         now_ms: Option<u64>,
     ) -> Result<Reply, SharedError> {
-        let mut call = script_call(&LIMITER, logs.len(), 512);
+        let mut call = script_call(&LIMITER, logs.len(), 4 + 8 * logs.len(), 512);
         for log in logs {
             call.arg(self.key(log, subject));
         }

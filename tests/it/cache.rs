@@ -13,6 +13,7 @@ mod runtime;
 mod storage;
 mod threads;
 mod timeouts;
+mod together;
 mod trust;
 mod waiting;
 

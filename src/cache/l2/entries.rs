@@ -1,26 +1,26 @@
-//! Entries in Redis: reading, filling, deleting. Each reading and filling is one script.
+//! Entries in Redis: reading, filling, deleting. Each is done by a script.
 
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, ErrorKind, RedisError, Script};
+use redis::{Cmd, Script};
 
-use super::{Link, LinkError, VERSION_LIFE, milliseconds};
+use super::{
+    Link, LinkError, VERSION_LIFE, milliseconds,
+    reads::{Asking, understand},
+};
 use crate::cache::{
-    envelope::{Envelope, words},
+    envelope::Envelope,
     key::{Key, Tag},
     policy::Policy,
 };
-use crate::redis::{is_unknown_script, run_script, script_call};
+use crate::redis::script_call;
 
-/// How long others leave a load to the instance that has begun it.
-const LOCK_LIFE: Duration = Duration::from_secs(1);
 /// Entries of one round trip: with more, it would take longer than a call may.
 pub(super) const AT_ONCE: usize = 200;
 /// Keys that one step of a scan looks at.
 const SCAN_STEP: usize = 500;
 
-static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/read.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/fill.lua")));
 static UNLOCK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/unlock.lua")));
 
@@ -31,9 +31,6 @@ pub(in crate::cache) enum L2Read {
     /// Nothing valid; a load that begins now is as of `sequence`.
     Miss { sequence: u64, left: Left, lock: Lock },
 }
-
-/// What the script answers to a read: `OUTCOME SEQUENCE LOCK MS\nENTRY`.
-pub(super) type Answer = Vec<u8>;
 
 /// What to look for in L2.
 #[derive(Clone, Copy)]
@@ -93,103 +90,89 @@ pub(in crate::cache) enum Lock {
     HeldByAnother,
 }
 
+/// The name of whoever loads something, which nobody else has: of two loads of one key neither takes the other's lock for
+/// its own.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cache) struct LockOwner {
+    pub(in crate::cache) process: u64,
+    pub(in crate::cache) load: u64,
+}
+
+impl LockOwner {
+    /// Without what formatting costs: each look into Redis needs it.
+    pub(super) fn write_to(self, text: &mut String) {
+        let mut number = itoa::Buffer::new();
+        text.push_str(number.format(self.process));
+        text.push('-');
+        text.push_str(number.format(self.load));
+    }
+
+    fn name(self) -> String {
+        let mut text = String::new();
+        self.write_to(&mut text);
+        text
+    }
+}
+
 impl Link {
     /// The entry if it is valid, else a sequence to load under and, if there is a `lock_owner`, the lock.
     pub(in crate::cache) async fn read(
         &self,
         wanted: &Wanted<'_>,
-        lock_owner: Option<&str>,
+        lock_owner: Option<LockOwner>,
     ) -> Result<L2Read, LinkError> {
-        let call = self.reading(wanted, lock_owner);
-        let answer = self.watch(async {
-            match self.reads.ask(call).await {
-                Err(err) if is_unknown_script(&err) => {
-                    run_script(&mut self.connection.clone(), &READ, &self.reading(wanted, lock_owner)).await
-                }
-                outcome => outcome,
-            }
-        });
-        self.understand(answer.await?)
+        let reading = self.asking.reading(wanted, lock_owner);
+        let read = self.watch(async { understand(self.reads.ask(reading).await?) }).await?;
+        read.ok_or_else(|| self.other_epoch())
     }
 
-    /// The same for many entries in one round trip, without locks.
-    pub(in crate::cache) async fn read_many(&self, wanted: &[Wanted<'_>]) -> Result<Vec<L2Read>, LinkError> {
-        let mut answers: Vec<Answer> = Vec::new();
+    /// The same for many entries in one round trip, without locks. What goes wrong with one is said in its place.
+    pub(in crate::cache) async fn read_many(
+        &self,
+        wanted: &[Wanted<'_>],
+    ) -> Result<Vec<Result<L2Read, LinkError>>, LinkError> {
+        let mut reads = Vec::with_capacity(wanted.len());
         for part in wanted.chunks(AT_ONCE) {
-            let calls = part.iter().map(|wanted| self.reading(wanted, None));
-            answers.extend(self.run_all::<Answer>(&READ, calls).await?);
+            let readings: Vec<_> = part.iter().map(|wanted| self.asking.reading(wanted, None)).collect();
+            let mut connection = self.connection.clone();
+            let answers = self.watch(self.asking.ask(&mut connection, &readings)).await?;
+            reads.extend(answers.into_iter().map(|answer| {
+                let read = answer.and_then(understand);
+                self.notice(&read);
+                read?.ok_or_else(|| self.other_epoch())
+            }));
         }
-        answers.into_iter().map(|answer| self.understand(answer)).collect()
-    }
-
-    /// Written in one piece: of all there is, Redis is asked this most.
-    fn reading(&self, wanted: &Wanted<'_>, lock_owner: Option<&str>) -> Cmd {
-        let Wanted { key, tags, fail_safe, refresh_below } = *wanted;
-        let names = self.names.entry_and_lock(key);
-        let mut call = script_call(&READ, 3, 512 + tags.len() * 64);
-        call.arg(self.names.meta()).arg(&names);
-        call.arg(&self.marker).arg(&self.epoch_text).arg(self.names.tag_prefix());
-        call.arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner.unwrap_or_default());
-        call.arg(milliseconds(LOCK_LIFE)).arg(milliseconds(fail_safe)).arg(milliseconds(refresh_below));
-        for tag in tags {
-            call.arg(tag.as_str());
-        }
-        call
-    }
-
-    fn understand(&self, answer: Answer) -> Result<L2Read, LinkError> {
-        let answer = Bytes::from(answer);
-        let (header, entry) = split_header(&answer).ok_or_else(unexpected)?;
-        let mut words = words(header);
-        let outcome = words.next();
-        let [sequence, lock, ms] =
-            [(); 3].map(|()| words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(unexpected));
-        let (sequence, time) = (sequence?, Duration::from_millis(ms?));
-        let lock = match lock? {
-            1 => Lock::Acquired,
-            2 => Lock::HeldByAnother,
-            _ => Lock::NotAsked,
-        };
-        match outcome {
-            Some("HIT") => Ok(L2Read::Hit { sequence, ttl: time, envelope: entry, lock }),
-            Some("MISS") => {
-                let left = match &*entry {
-                    b"" => Left::Nothing,
-                    b"stale" => Left::Stale,
-                    _ => Left::Expired { envelope: entry, kept: time },
-                };
-                Ok(L2Read::Miss { sequence, left, lock })
-            }
-            _ => Err(self.other_epoch()),
-        }
+        Ok(reads)
     }
 
     /// Stores an entry, and lets go of the lock if `lock_owner` has it. `false`: a newer one is there.
     pub(in crate::cache) async fn fill(
         &self,
         filling: &Filling<'_>,
-        lock_owner: &str,
+        lock_owner: LockOwner,
     ) -> Result<bool, LinkError> {
-        self.run(&FILL, &self.storing(filling, lock_owner)).await
+        self.run(&FILL, &self.storing(filling, Some(lock_owner))).await
     }
 
     /// The same for many entries in one round trip.
     pub(in crate::cache) async fn fill_many(&self, filling: &[Filling<'_>]) -> Result<Vec<bool>, LinkError> {
         let mut stored = Vec::new();
         for part in filling.chunks(AT_ONCE) {
-            let calls = part.iter().map(|filling| self.storing(filling, ""));
+            let calls = part.iter().map(|filling| self.storing(filling, None));
             stored.extend(self.run_all::<bool>(&FILL, calls).await?);
         }
         Ok(stored)
     }
 
-    fn storing(&self, filling: &Filling<'_>, lock_owner: &str) -> Cmd {
+    fn storing(&self, filling: &Filling<'_>, lock_owner: Option<LockOwner>) -> Cmd {
         let Filling { key, envelope, bytes, life, fail_safe } = *filling;
-        let names = self.names.entry_and_lock(key);
-        let mut call = script_call(&FILL, 3, 512 + bytes.len() + envelope.tags.len() * 64);
-        call.arg(self.names.meta()).arg(&names);
-        call.arg(&self.marker).arg(&self.epoch_text).arg(envelope.as_of).arg(milliseconds(life + fail_safe));
-        call.arg(self.names.tag_prefix()).arg(milliseconds(VERSION_LIFE + fail_safe)).arg(lock_owner);
+        let Asking { names, marker, epoch } = &*self.asking;
+        let tags = envelope.tags.len();
+        let mut call = script_call(&FILL, 3, 8 + tags, 512 + bytes.len() + tags * 64);
+        call.arg(names.meta()).arg(names.entry_and_lock(key).both().as_slice());
+        call.arg(marker).arg(epoch).arg(envelope.as_of).arg(milliseconds(life + fail_safe));
+        call.arg(names.tag_prefix()).arg(milliseconds(VERSION_LIFE + fail_safe));
+        call.arg(lock_owner.map(LockOwner::name).unwrap_or_default());
         call.arg(bytes);
         for tag in &envelope.tags {
             call.arg(tag.as_str());
@@ -198,10 +181,11 @@ impl Link {
     }
 
     /// Lets go of the lock if `lock_owner` still has it.
-    pub(in crate::cache) async fn unlock(&self, key: &Key, lock_owner: &str) -> Result<(), LinkError> {
-        let [_, lock] = self.names.entry_and_lock(key);
+    pub(in crate::cache) async fn unlock(&self, key: &Key, lock_owner: LockOwner) -> Result<(), LinkError> {
+        let names = self.asking.names.entry_and_lock(key);
+        let [_, lock] = names.both();
         let mut call = UNLOCK.key(lock);
-        call.arg(lock_owner);
+        call.arg(lock_owner.name());
         self.call(&call).await
     }
 
@@ -221,7 +205,7 @@ impl Link {
 
     /// Deletes the entries whose keys match, in bounded steps and without holding Redis up. Returns how many.
     pub(in crate::cache) async fn delete_matching(&self, pattern: &str) -> Result<usize, LinkError> {
-        let pattern = format!("{}:entry:{pattern}", self.names.escaped());
+        let pattern = format!("{}:entry:{pattern}", self.asking.names.escaped());
         let mut connection = self.connection.clone();
         let (mut cursor, mut count) = (0_u64, 0);
         loop {
@@ -241,7 +225,7 @@ impl Link {
 
     /// What is stored under a key, its remaining life, and the versions of its tags. Judges nothing.
     pub(in crate::cache) async fn peek(&self, key: &str) -> Result<Option<Peeked>, LinkError> {
-        let name = format!("{}:entry:{key}", self.names.namespace);
+        let name = format!("{}:entry:{key}", self.asking.names.namespace);
         let mut connection = self.connection.clone();
         let mut look = redis::pipe();
         look.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
@@ -253,7 +237,7 @@ impl Link {
         if !tags.is_empty() {
             let mut ask = redis::cmd("MGET");
             tags.iter().for_each(|tag| {
-                ask.arg(format!("{}{tag}", self.names.tag_prefix()));
+                ask.arg(format!("{}{tag}", self.asking.names.tag_prefix()));
             });
             versions = self.watch(ask.query_async(&mut connection)).await?;
         }
@@ -261,13 +245,4 @@ impl Link {
         let versions = tags.into_iter().zip(versions).collect();
         Ok(Some(Peeked { bytes, left, envelope, versions }))
     }
-}
-
-fn split_header(answer: &Bytes) -> Option<(&str, Bytes)> {
-    let end = memchr::memchr(b'\n', answer)?;
-    Some((std::str::from_utf8(answer.get(..end)?).ok()?, answer.slice(end + 1..)))
-}
-
-fn unexpected() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "a script has answered in another form than its own").into()
 }

@@ -11,6 +11,13 @@ pub(in crate::cache) struct Names {
     channel: String,
 }
 
+/// The entry and the lock of a key, in one text.
+#[derive(Debug)]
+pub(super) struct EntryNames {
+    text: String,
+    lock_at: usize,
+}
+
 impl Names {
     pub(in crate::cache) fn new(namespace: &str) -> Self {
         Self {
@@ -26,12 +33,18 @@ impl Names {
         &self.meta
     }
 
-    /// The entry and the lock of a key.
-    pub(super) fn entry_and_lock(&self, key: &Key) -> [String; 2] {
-        let mut text = String::with_capacity(128);
+    pub(super) fn entry_and_lock(&self, key: &Key) -> EntryNames {
+        let mut text = String::with_capacity(256);
+        text.push_str(&self.namespace);
+        text.push_str(":entry:");
+        let key_at = text.len();
         // A text takes whatever is written to it.
         let _ = key.write_to(&mut text);
-        [":entry:", ":lock:"].map(|kind| [&self.namespace, kind, &text].concat())
+        let lock_at = text.len();
+        text.push_str(&self.namespace);
+        text.push_str(":lock:");
+        text.extend_from_within(key_at..lock_at);
+        EntryNames { text, lock_at }
     }
 
     /// The namespace as a part of a pattern.
@@ -50,5 +63,13 @@ impl Names {
 
     pub(in crate::cache) fn channel(&self) -> &str {
         &self.channel
+    }
+}
+
+impl EntryNames {
+    /// Both.
+    pub(super) fn both(&self) -> [&str; 2] {
+        let (entry, lock) = self.text.split_at(self.lock_at);
+        [entry, lock]
     }
 }

@@ -20,14 +20,15 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use redis::{Cmd, RedisResult, aio::MultiplexedConnection};
+use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Link, LinkError,
-    entries::{AT_ONCE, Answer},
+    entries::AT_ONCE,
     identify,
+    reads::{Answer, Asking, Reading},
     together::Together,
 };
 use crate::{redis::Redis, sharded::PerThread, telemetry::Chain};
@@ -74,23 +75,20 @@ impl Threads {
     }
 }
 
-/// Single reads, over the connection of the thread that asks, or over this one. An error of one is none of the others.
+/// Single reads, over the connection of the thread that asks, or over this one.
 pub(super) fn reads(
     shared: &MultiplexedConnection,
-    threads: Arc<Threads>,
+    threads: &Arc<Threads>,
+    asking: &Arc<Asking>,
     limit: Duration,
     broken: CancellationToken,
-) -> Together<Answer> {
-    let shared = shared.clone();
-    Together::new(AT_ONCE, move |calls: Vec<Cmd>| {
+) -> Together<Reading, Answer> {
+    let (shared, threads, asking) = (shared.clone(), Arc::clone(threads), Arc::clone(asking));
+    Together::new(AT_ONCE, move |readings: Vec<Reading>| {
         let mut connection = threads.mine().map_or(&shared, |own| &own.connection).clone();
-        let (threads, broken, mut pipe) = (Arc::clone(&threads), broken.clone(), redis::pipe());
-        for call in calls {
-            pipe.add_command(call);
-        }
+        let (threads, asking, broken) = (Arc::clone(&threads), Arc::clone(&asking), broken.clone());
         async move {
-            let outcome =
-                in_time(limit, async { pipe.ignore_errors().query_async(&mut connection).await }).await;
+            let outcome = in_time(limit, asking.ask(&mut connection, &readings)).await;
             if threads.is_silent(&outcome) {
                 broken.cancel();
             }
@@ -119,7 +117,8 @@ impl Link {
     }
 
     async fn add(&self, mut connection: MultiplexedConnection) -> Result<(), LinkError> {
-        let identity = in_time(self.timeout.max(super::PATIENCE), identify(&mut connection, &self.names));
+        let identity =
+            in_time(self.timeout.max(super::PATIENCE), identify(&mut connection, &self.asking.names));
         let (_, epoch) = identity.await?;
         if epoch != self.epoch {
             return Err(self.other_epoch());

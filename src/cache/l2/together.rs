@@ -10,39 +10,39 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, join_all};
-use redis::{Cmd, ErrorKind, RedisError, RedisResult};
+use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::oneshot;
 
 use crate::sharded::{PerThread, lock};
 
-/// Reads of one connection, whose answers are `T`.
-pub(super) struct Together<T> {
-    lanes: PerThread<Arc<Lane<T>>>,
-    batcher: Arc<Batcher<T>>,
+/// Reads of one connection, which are asked for by an `R` and answered by a `T`.
+pub(super) struct Together<R, T> {
+    lanes: PerThread<Arc<Lane<R, T>>>,
+    batcher: Arc<Batcher<R, T>>,
 }
 
-type Lane<T> = Mutex<Vec<Waiting<T>>>;
+type Lane<R, T> = Mutex<Vec<Waiting<R, T>>>;
 
-struct Waiting<T> {
-    call: Cmd,
+struct Waiting<R, T> {
+    reading: R,
     answer: oneshot::Sender<RedisResult<T>>,
 }
 
 /// The answers of a batch, in order.
 type Answers<T> = RedisResult<Vec<RedisResult<T>>>;
 
-struct Batcher<T> {
-    /// Sends several calls in one round trip.
-    send: Box<dyn Fn(Vec<Cmd>) -> BoxFuture<'static, Answers<T>> + Send + Sync>,
+struct Batcher<R, T> {
+    /// Sends several in one round trip.
+    send: Box<dyn Fn(Vec<R>) -> BoxFuture<'static, Answers<T>> + Send + Sync>,
     /// So many at once, at most.
     most: usize,
 }
 
-impl<T: Send + 'static> Together<T> {
+impl<R: Send + 'static, T: Send + 'static> Together<R, T> {
     /// Sends at most so many at once, by a `send` that yields the answers in order.
     pub(super) fn new(
         most: usize,
-        send: impl Fn(Vec<Cmd>) -> BoxFuture<'static, Answers<T>> + Send + Sync + 'static,
+        send: impl Fn(Vec<R>) -> BoxFuture<'static, Answers<T>> + Send + Sync + 'static,
     ) -> Self {
         Self { lanes: PerThread::default(), batcher: Arc::new(Batcher { send: Box::new(send), most }) }
     }
@@ -50,13 +50,13 @@ impl<T: Send + 'static> Together<T> {
     /// Asks, along with whatever else this thread asks for at this moment.
     ///
     /// # Errors
-    /// Those of the call, and of the round trip.
-    pub(super) async fn ask(&self, call: Cmd) -> RedisResult<T> {
+    /// Those of the reading, and of the round trip.
+    pub(super) async fn ask(&self, reading: R) -> RedisResult<T> {
         let (sender, answer) = oneshot::channel();
         let lane = self.lanes.mine();
         let is_first = {
             let mut waiting = lock(lane);
-            waiting.push(Waiting { call, answer: sender });
+            waiting.push(Waiting { reading, answer: sender });
             waiting.len() == 1
         };
         if is_first {
@@ -68,8 +68,8 @@ impl<T: Send + 'static> Together<T> {
     }
 }
 
-impl<T> Batcher<T> {
-    async fn send_all(&self, mut waiting: Vec<Waiting<T>>) {
+impl<R, T> Batcher<R, T> {
+    async fn send_all(&self, mut waiting: Vec<Waiting<R, T>>) {
         let mut parts = Vec::new();
         while waiting.len() > self.most {
             parts.push(self.send_some(waiting.split_off(waiting.len() - self.most)));
@@ -78,11 +78,11 @@ impl<T> Batcher<T> {
         join_all(parts).await;
     }
 
-    async fn send_some(&self, waiting: Vec<Waiting<T>>) {
-        let (calls, readers): (Vec<_>, Vec<_>) =
-            waiting.into_iter().map(|Waiting { call, answer }| (call, answer)).unzip();
+    async fn send_some(&self, waiting: Vec<Waiting<R, T>>) {
+        let (readings, readers): (Vec<_>, Vec<_>) =
+            waiting.into_iter().map(|Waiting { reading, answer }| (reading, answer)).unzip();
         // Whoever has gone away needs no answer.
-        match (self.send)(calls).await {
+        match (self.send)(readings).await {
             Ok(answers) => readers.into_iter().zip(answers).for_each(|(reader, answer)| {
                 let _ = reader.send(answer);
             }),
@@ -94,16 +94,16 @@ impl<T> Batcher<T> {
 }
 
 /// The duty to send what waits in a lane. Dropped before that, it tells those who wait that nobody will.
-struct Turn<T>(Option<Arc<Lane<T>>>);
+struct Turn<R, T>(Option<Arc<Lane<R, T>>>);
 
-impl<T> Turn<T> {
+impl<R, T> Turn<R, T> {
     /// Ends the duty: whoever asks from now on has another turn.
-    fn take(mut self) -> Vec<Waiting<T>> {
+    fn take(mut self) -> Vec<Waiting<R, T>> {
         self.0.take().map(|lane| mem::take(&mut *lock(&lane))).unwrap_or_default()
     }
 }
 
-impl<T> Drop for Turn<T> {
+impl<R, T> Drop for Turn<R, T> {
     fn drop(&mut self) {
         if let Some(lane) = self.0.take() {
             let gone = mem::take(&mut *lock(&lane));
@@ -113,7 +113,7 @@ impl<T> Drop for Turn<T> {
 }
 
 fn not_sent() -> RedisError {
-    (ErrorKind::Client, "the runtime stops; this call was not sent").into()
+    (ErrorKind::Client, "the runtime stops; this was not sent").into()
 }
 
 #[cfg(test)]
@@ -122,17 +122,13 @@ mod tests {
 
     use super::*;
 
-    fn call(number: usize) -> Cmd {
-        redis::cmd(&number.to_string())
-    }
-
     /// Answers with what was asked, and notes how many were asked together.
-    fn echo(most: usize) -> (Together<Vec<u8>>, Arc<Mutex<Vec<usize>>>) {
+    fn echo(most: usize) -> (Together<usize, usize>, Arc<Mutex<Vec<usize>>>) {
         let batches = Arc::<Mutex<Vec<usize>>>::default();
         let noted = Arc::clone(&batches);
-        let together = Together::new(most, move |calls: Vec<Cmd>| {
-            noted.lock().unwrap().push(calls.len());
-            async move { Ok(calls.into_iter().map(|call| Ok(call.get_packed_command())).collect()) }.boxed()
+        let together = Together::new(most, move |numbers: Vec<usize>| {
+            noted.lock().unwrap().push(numbers.len());
+            async move { Ok(numbers.into_iter().map(Ok).collect()) }.boxed()
         });
         (together, batches)
     }
@@ -140,9 +136,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_asked_at_the_same_time_is_asked_together_and_each_has_his_own_answer() {
         let (together, batches) = echo(5);
-        let answers = join_all((0..12).map(|number| together.ask(call(number)))).await;
+        let answers = join_all((0..12).map(|number| together.ask(number))).await;
         for (number, answer) in answers.into_iter().enumerate() {
-            assert_eq!(answer.unwrap(), call(number).get_packed_command());
+            assert_eq!(answer.unwrap(), number);
         }
         assert_eq!(*batches.lock().unwrap(), [5, 5, 2]);
     }
@@ -150,25 +146,25 @@ mod tests {
     #[tokio::test]
     async fn an_error_of_the_round_trip_is_everybodys_and_one_of_a_call_his_own() {
         let refused = || RedisError::from((ErrorKind::Client, "refused"));
-        let lost = Together::<usize>::new(5, move |_| async move { Err(refused()) }.boxed());
-        assert!(join_all((0..3).map(|number| lost.ask(call(number)))).await.iter().all(Result::is_err));
-        let some = Together::<usize>::new(5, move |calls| {
-            let answer = move |index| if index == 1 { Err(refused()) } else { Ok(index) };
-            async move { Ok((0..calls.len()).map(answer).collect()) }.boxed()
+        let lost = Together::<usize, usize>::new(5, move |_| async move { Err(refused()) }.boxed());
+        assert!(join_all((0..3).map(|number| lost.ask(number))).await.iter().all(Result::is_err));
+        let some = Together::new(5, move |numbers: Vec<usize>| {
+            let answer = move |number| if number == 1 { Err(refused()) } else { Ok(number) };
+            async move { Ok(numbers.into_iter().map(answer).collect()) }.boxed()
         });
-        let answers = join_all((0..3).map(|number| some.ask(call(number)))).await;
+        let answers = join_all((0..3).map(|number| some.ask(number))).await;
         assert!(answers[0].is_ok() && answers[1].is_err() && answers[2].is_ok());
     }
 
     #[tokio::test]
     async fn whoever_goes_away_takes_nobody_elses_answer_along() {
         let (together, batches) = echo(5);
-        let mut first = Box::pin(together.ask(call(0)));
+        let mut first = Box::pin(together.ask(0));
         assert!(first.as_mut().now_or_never().is_none());
-        let mut second = Box::pin(together.ask(call(1)));
+        let mut second = Box::pin(together.ask(1));
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);
-        assert_eq!(second.await.unwrap(), call(1).get_packed_command());
+        assert_eq!(second.await.unwrap(), 1);
         assert_eq!(*batches.lock().unwrap(), [2]);
     }
 
@@ -180,7 +176,7 @@ mod tests {
             let together = Arc::clone(&together);
             tokio::spawn(async move {
                 for number in 0..5000 {
-                    assert!(together.ask(call(number)).await.is_ok());
+                    assert!(together.ask(number).await.is_ok());
                 }
             })
         });
@@ -194,14 +190,14 @@ mod tests {
         let stopping = runtime();
         let waits = {
             let _in_it = stopping.enter();
-            let mut waits = Box::pin(together.ask(call(0)));
+            let mut waits = Box::pin(together.ask(0));
             assert!(waits.as_mut().now_or_never().is_none());
             waits
         };
         drop(stopping);
         runtime().block_on(async {
             assert!(waits.await.is_err());
-            assert!(together.ask(call(1)).await.is_ok());
+            assert!(together.ask(1).await.is_ok());
         });
     }
 }

@@ -20,7 +20,10 @@ async fn what_cannot_be_read_from_l2_is_a_miss() {
     let stored = String::from_utf8(stored).unwrap();
     let (header, _) = stored.rsplit_once('\n').unwrap();
     let of_another_type = format!("{header}\n{{\"name\":\"a type of tomorrow\"}}");
-    for garbage in ["", "garbage", "lockstep2 0 0 0 value\n\n1", &header[..20], &of_another_type] {
+    // The script takes any digits for a number.
+    let (epoch, too_long) = (header.split(' ').nth(1).unwrap(), "9".repeat(30));
+    let too_long = format!("lockstep1 {epoch} {too_long} 1 value x 0\nall\n0");
+    for garbage in ["", "garbage", "lockstep2 0 0 0 value\n\n1", &header[..20], &of_another_type, &too_long] {
         let () = redis::run(&place.url, &["SET", &entry, garbage]).await;
         let b = Node::start(&place).await;
         assert_eq!(b.read_value(&row).await, 0, "with {garbage:?} in L2");
