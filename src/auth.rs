@@ -4,7 +4,7 @@ pub mod password;
 pub mod token;
 
 use crate::{
-    cache::Token,
+    cache::{LoadError, Token},
     db::Tx,
     domain::{
         id::{ChannelId, SessionId, UserId, WorkspaceId},
@@ -12,7 +12,12 @@ use crate::{
     },
     error::AppError,
     models::{channels::ChannelReader, members::Member, users::Person},
-    queries::{Queries, channels::ReadershipOf, members::RoleOf},
+    queries::{
+        Queries,
+        channels::ReadershipOf,
+        members::{RoleOf, StandingOf},
+        users::{SignInState, SignInStateOf},
+    },
 };
 
 /// Who asks.
@@ -41,8 +46,77 @@ pub async fn membership(
     workspace: WorkspaceId,
     token: Option<&Token>,
 ) -> Result<Role, AppError> {
-    let read = queries.get(RoleOf { workspace, user: actor.user_id }, token).await?;
-    read.value.map(|role| role.0).ok_or(AppError::NotFound)
+    let user = actor.user_id;
+    let role = if queries.keeps_anything() {
+        // The same that is asked for to let him in.
+        let read = queries.get(StandingOf { workspace, user }, token).await?;
+        read.value.map(|standing| standing.0.role)
+    } else {
+        queries.get(RoleOf { workspace, user }, token).await?.value.map(|role| role.0)
+    };
+    role.ok_or(AppError::NotFound)
+}
+
+/// What comes of looking at what somebody has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedIn {
+    /// It is good.
+    Yes { is_staff: bool },
+    /// It is good no more.
+    NoLonger,
+    /// There is no such user.
+    Nobody,
+}
+
+impl SignedIn {
+    fn by(state: Option<&SignInState>, credential: &Credential) -> Self {
+        match state {
+            None => Self::Nobody,
+            Some(state) if state.admits(credential.session_id, credential.token_epoch) => {
+                Self::Yes { is_staff: state.is_staff }
+            }
+            Some(_) => Self::NoLonger,
+        }
+    }
+}
+
+/// Whether what somebody has shown is still good: from the cache. For what he reads in a workspace, of which his role has
+/// to be known as well, both are read as one.
+///
+/// # Errors
+/// When it is not cached and cannot be loaded.
+pub async fn sign_in(
+    queries: &Queries,
+    user: UserId,
+    credential: &Credential,
+    workspace: Option<WorkspaceId>,
+    token: Option<&Token>,
+) -> Result<SignedIn, LoadError> {
+    if let Some(workspace) = workspace.filter(|_| queries.keeps_anything())
+        && let Some(standing) = queries.get(StandingOf { workspace, user }, token).await?.value
+    {
+        return Ok(SignedIn::by(Some(&standing.0.sign_in), credential));
+    }
+    let state = queries.get(SignInStateOf(user), token).await?.value;
+    Ok(SignedIn::by(state.as_deref().map(|state| &state.0), credential))
+}
+
+/// The same at once. `None`: memory does not have it.
+#[must_use]
+pub fn recall_sign_in(
+    queries: &Queries,
+    user: UserId,
+    credential: &Credential,
+    workspace: Option<WorkspaceId>,
+    token: Option<&Token>,
+) -> Option<SignedIn> {
+    if let Some(workspace) = workspace.filter(|_| queries.keeps_anything())
+        && let Some(standing) = queries.recall(&StandingOf { workspace, user }, token)?.value
+    {
+        return Some(SignedIn::by(Some(&standing.0.sign_in), credential));
+    }
+    let state = queries.recall(&SignInStateOf(user), token)?.value;
+    Some(SignedIn::by(state.as_deref().map(|state| &state.0), credential))
 }
 
 /// The actor's role in a workspace, for writing: from the rows that the write is based on. At least `least` is required.

@@ -18,7 +18,7 @@ use crate::cache::PolicyOptions;
 pub enum Kind {
     /// Workspaces.
     Workspace,
-    /// Member lists, memberships.
+    /// Member lists, memberships, standings.
     Members,
     /// Documents, lists of them, their versions.
     Document,

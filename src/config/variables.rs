@@ -123,11 +123,12 @@ variables! {
         CACHE_TTL_WORKSPACE: Public, Value("10m"),
             "Time to live in the second level, by kind of data: workspaces.";
         CACHE_TTL_MEMBERS: Public, Value("5m"),
-            "The same: member lists, memberships and roles.";
+            "The same: member lists, memberships, and standings: roles with the sign-in\n\
+             state of whoever reads in a workspace.";
         CACHE_TTL_DOCUMENT: Public, Value("5m"),
             "The same: documents and lists of documents.";
         CACHE_TTL_USER: Public, Value("15m"),
-            "The same: user profiles and the sign-in state of users.";
+            "The same: user profiles, and sign-in states for all other requests.";
         CACHE_TTL_SEARCH: Public, Value("1m"),
             "The same: search results.";
         CACHE_TTL_MESSAGES: Public, Value("2m"),
@@ -143,11 +144,11 @@ variables! {
              after which an entry in use is renewed, or never); soft and hard (how long\n\
              a load may take with and without something older to serve).";
         CACHE_POLICY_MEMBERS: Public, Unset("as in the table of policies"),
-            "The same: member lists, memberships and roles.";
+            "The same: member lists, memberships and standings.";
         CACHE_POLICY_DOCUMENT: Public, Unset("as in the table of policies"),
             "The same: documents and lists of documents.";
         CACHE_POLICY_USER: Public, Unset("as in the table of policies"),
-            "The same: user profiles and the sign-in state of users.";
+            "The same: user profiles and sign-in states.";
         CACHE_POLICY_SEARCH: Public, Unset("as in the table of policies"),
             "The same: search results.";
         CACHE_POLICY_MESSAGES: Public, Unset("as in the table of policies"),

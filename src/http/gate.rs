@@ -22,12 +22,11 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{Actor, Credential},
-    cache::{Json, LoadError, Read},
+    auth::{Actor, Credential, SignedIn, recall_sign_in, sign_in},
+    cache::LoadError,
     db::with_leave,
-    domain::id::UserId,
+    domain::id::{UserId, WorkspaceId},
     error::{AppError, SignIn},
-    queries::users::{SignInState, SignInStateOf},
     rate_limit::{Charge, Verdict, headers},
     services::events::take_ticket,
 };
@@ -49,8 +48,10 @@ pub async fn let_in(
         Err(err) => return Ok(refuse(request, &err)),
     };
     let (user, token) = (caller.actor.user_id, caller.token);
-    let state = match app.queries.recall(&SignInStateOf(user), token.as_ref()) {
-        Some(read) => Ok(read),
+    let workspace = workspace_of(access, &request);
+    let recalled = recall_sign_in(&app.queries, user, &caller.credential, workspace, token.as_ref());
+    let sign_in = match recalled {
+        Some(sign_in) => Ok(sign_in),
         // With a token it is the caller who decides how much of this would be found in no memory.
         None if access.may_begin
             && token.is_none()
@@ -58,11 +59,11 @@ pub async fn let_in(
             && !app.limits.refuses(user, access.charge) =>
         {
             // Apart, so that a hit does not carry about what only this needs.
-            return Box::pin(begin(&app, caller, request, next)).await;
+            return Box::pin(begin(&app, caller, workspace, request, next)).await;
         }
-        None => app.queries.get(SignInStateOf(user), token.as_ref()).await,
+        None => sign_in(&app.queries, user, &caller.credential, workspace, token.as_ref()).await,
     };
-    match signed_in(&app, &caller, state) {
+    match is_staff(&app, sign_in) {
         Ok(is_staff) => caller.is_staff = Some(is_staff),
         Err(err) => return Ok(refuse(request, &err)),
     }
@@ -120,6 +121,7 @@ pub(super) fn settle(
 async fn begin(
     app: &App,
     caller: Caller,
+    workspace: Option<WorkspaceId>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -128,8 +130,8 @@ async fn begin(
     request.extensions_mut().insert(caller);
     let user = caller.actor.user_id;
     let admitting = async {
-        let state = app.queries.get(SignInStateOf(user), caller.token.as_ref()).await;
-        let is_staff = signed_in(app, &caller, state)?;
+        let (credential, token) = (&caller.credential, caller.token.as_ref());
+        let is_staff = is_staff(app, sign_in(&app.queries, user, credential, workspace, token).await)?;
         let verdict = match app.limits.charge(user, caller.charge) {
             Some(charged) => Some(charged.await),
             None => None,
@@ -162,20 +164,25 @@ async fn recognise(app: &App, access: Access, request: &ServiceRequest) -> Resul
 }
 
 /// Whether a caller is staff, if what he shows is still good.
-fn signed_in(
-    app: &App,
-    caller: &Caller,
-    read: Result<Read<Json<SignInState>>, LoadError>,
-) -> Result<bool, AppError> {
-    let invalid = || AppError::Unauthenticated(SignIn::InvalidToken);
-    let Credential { session_id, token_epoch, .. } = caller.credential;
+fn is_staff(app: &App, sign_in: Result<SignedIn, LoadError>) -> Result<bool, AppError> {
     // Fails closed: whoever cannot be checked is not let in.
-    let state = read?.value.ok_or_else(invalid)?;
-    if !state.0.admits(session_id, token_epoch) {
-        app.metrics.sign_in_failed("revoked");
-        return Err(invalid());
+    match sign_in? {
+        SignedIn::Yes { is_staff } => Ok(is_staff),
+        refused => {
+            if refused == SignedIn::NoLonger {
+                app.metrics.sign_in_failed("revoked");
+            }
+            Err(AppError::Unauthenticated(SignIn::InvalidToken))
+        }
     }
-    Ok(state.0.is_staff)
+}
+
+/// The workspace that a caller wants to read something in for which his role there is needed. Who reads a channel is asked
+/// in another way.
+fn workspace_of(access: Access, request: &ServiceRequest) -> Option<WorkspaceId> {
+    let path = request.match_info();
+    let by_role = access.may_begin && request.method().is_safe() && path.get("channel").is_none();
+    path.get("workspace").filter(|_| by_role)?.parse().ok()
 }
 
 /// A browser's `EventSource` sends no headers of its own.

@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     CachedQuery, Kind, tags,
-    users::PersonView,
+    users::{PersonView, SignInState},
     view::{Page, View},
 };
 use crate::{
-    cache::{ArgumentsHash, Json, Key, Tag},
+    cache::{ArgumentsHash, Json, Key, Stored as _, Tag},
     db::Reader,
     domain::{
         id::{UserId, WorkspaceId},
@@ -57,6 +57,45 @@ impl MemberView {
             updated_at,
             version,
         }
+    }
+}
+
+/// What has to be known of whoever reads something in a workspace, in one entry: nearly each such request needs both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    pub role: Role,
+    pub sign_in: SignInState,
+}
+
+/// The standing of a user in a workspace; nothing if the user is no member or there is no such workspace.
+#[derive(Debug)]
+pub struct StandingOf {
+    pub workspace: WorkspaceId,
+    pub user: UserId,
+}
+
+impl CachedQuery for StandingOf {
+    type Value = Json<Standing>;
+    const KIND: Kind = Kind::Members;
+
+    fn key(&self) -> Key {
+        let schema = SignInState::SCHEMA;
+        Key::new("workspace", self.workspace.as_uuid(), schema).suffix("standing").sub_id(self.user.as_uuid())
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        let member = tags::workspace_member(self.workspace, self.user);
+        vec![member, tags::user(self.user), tags::user_sessions(self.user)]
+    }
+
+    async fn load(&self, db: &mut Reader, _learned: &mut Vec<Tag>) -> QueryResult<Option<Self::Value>> {
+        let row = Member::find_with_user(db, self.workspace, self.user).await?;
+        let Some((Member { role, .. }, user)) = row else { return Ok(None) };
+        Ok(Some(Json(Standing { role, sign_in: SignInState::of(user, db).await? })))
+    }
+
+    fn compared(value: &Self::Value) -> Option<Vec<u8>> {
+        Json((value.0.role, value.0.sign_in.of_rows_alone())).encode()
     }
 }
 

@@ -128,7 +128,7 @@ async fn what_redis_has_to_say_of_a_request_is_asked_for_at_once() {
     let workspace = workspace_of(&ada).await;
     ada.get(&workspace).await.expect(200);
     proxy.delay(DELAY);
-    // Whether she is signed in, her role, and the workspace. On a busy machine it may take longer now and then.
+    // Whether she may read it, and the workspace. On a busy machine it may take longer now and then.
     let took = eventually("an answer after one round trip", Duration::from_secs(20), async || {
         let begun = Instant::now();
         let read = ada.get(&workspace).await.expect(200);

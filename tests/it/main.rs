@@ -34,6 +34,7 @@ mod openapi;
 mod rate_limit;
 mod requests;
 mod search;
+mod standing;
 mod surface;
 mod toolkit;
 mod users;
