@@ -110,11 +110,11 @@ pub fn recall_sign_in(
     workspace: Option<WorkspaceId>,
     token: Option<&Token>,
 ) -> Option<SignedIn> {
-    if let Some(workspace) = workspace.filter(|_| queries.keeps_anything())
-        && let Some(standing) = queries.recall(&StandingOf { workspace, user }, token)?.value
-    {
+    let standing = workspace.and_then(|workspace| queries.recall(&StandingOf { workspace, user }, token));
+    if let Some(standing) = standing.and_then(|read| read.value) {
         return Some(SignedIn::by(Some(&standing.0.sign_in), credential));
     }
+    // Whoever is known to be signed in no more is told so, whichever workspace he names.
     let state = queries.recall(&SignInStateOf(user), token)?.value;
     Some(SignedIn::by(state.as_deref().map(|state| &state.0), credential))
 }

@@ -182,14 +182,14 @@ async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) ->
 
 /// Stores what was loaded in both tiers, and tells those who wait.
 async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending>, loaded: Vec<Loaded<T>>) {
-    let link = pending.first().and_then(|pending| pending.plan.link.clone());
+    let link = pending.iter().find_map(|pending| pending.plan.link.clone());
     let mut envelopes = Vec::new();
     let mut filled = Vec::new();
     for (Pending { seat, plan }, loaded) in pending.into_iter().zip(loaded) {
         let loaded = loaded.with_distinct_tags();
         let life = seat.trip.policy.l2_life(loaded.value.is_none());
-        let envelope = link.as_ref().and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
-        if link.is_some() && envelope.is_none() {
+        let envelope = plan.link.as_ref().and_then(|link| seat.trip.envelope(link, &loaded, plan.as_of));
+        if plan.link.is_some() && envelope.is_none() {
             seat.trip.policy.stats.oversized.inc();
         }
         envelopes.push(envelope.map(|envelope| (envelope.write(), envelope)));

@@ -2,7 +2,7 @@
 //!
 //! A [`Link`] is one connection and the epoch that was found on it. It never outlives the connection, and every
 //! script checks the epoch's marker, so that nothing of another life of the data is ever used. Each operation is
-//! done by a script in one round trip; none scans.
+//! done by a script in one round trip, or a few if it is large; none scans.
 
 mod entries;
 mod names;

@@ -92,7 +92,7 @@ impl Cache {
         policy: &Arc<Policy>,
         question: Question<'_>,
     ) -> Result<Held<T>, TierStatus> {
-        // Without a token, for which there would be the generation to be shared.
+        // Only a token needs the generation, which is shared by counting.
         let required = match question.token {
             None => Required::Nothing,
             token => required_by(&self.trust.generation(), policy, token),
@@ -166,8 +166,11 @@ impl Cache {
     }
 
     /// What this process holds, or is about to: somebody reads it at present, and will say what he has found. `None`: it
-    /// has to be read, or to be renewed.
-    pub(crate) async fn recall_or_join<T: Stored>(
+    /// has to be [read](Self::read), or to be renewed.
+    ///
+    /// # Errors
+    /// When the load that was joined fails.
+    pub async fn recall_or_join<T: Stored>(
         &self,
         policy: &Arc<Policy>,
         question: Question<'_>,
@@ -176,11 +179,15 @@ impl Cache {
             Ok(read) => return Some(Ok(read)),
             Err(l1) => l1?,
         };
+        // What a token needs is found out by a read; and without a tier nothing is shared.
+        if question.token.is_some() || (self.l1.is_none() && !self.uses_l2) {
+            return None;
+        }
         let generation = self.trust.generation();
-        let required = required_by(&generation, policy, question.token);
         let hashed = self.flights.hashed(question.key);
-        let flight = self.flights.join(&hashed, &generation, required, !self.trust.has_lease())?;
-        let landing = self.for_who_joined(landed(flight).await?, required, 0)?;
+        let flight = self.flights.join(&hashed, &generation, Required::Nothing, !self.trust.has_lease())?;
+        // Whom it does not serve reads for himself, and may have to wait for one more.
+        let landing = self.for_who_joined(landed(flight).await?, Required::Nothing, 0)?;
         let read = landing.and_then(|(entry, _)| {
             let value = entry.value().ok_or(LoadError::Panicked)?;
             Ok(Read { value, status: Status::collapsed(l1) })

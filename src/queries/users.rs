@@ -134,7 +134,7 @@ pub struct SignInState {
 }
 
 impl SignInState {
-    /// The version of this type, wherever it is kept.
+    /// The version of this type, and of whatever it is kept within.
     pub(super) const SCHEMA: u16 = 1;
 
     /// As the rows say.

@@ -196,7 +196,11 @@ impl Node {
             Ok(Loaded { value: Some(Json(value)), tags: vec![learned_tag()] })
         };
         let question = Question { key: key(), token };
-        let read = self.cache.read::<Json<u64>, _, _>(policy, question, || vec![known_tag()], load).await?;
+        // As queries do it.
+        let read = match self.cache.recall_or_join::<Json<u64>>(policy, question).await {
+            Some(read) => read?,
+            None => self.cache.read(policy, question, || vec![known_tag()], load).await?,
+        };
         Ok((read.value.unwrap().0, read.status.l1, read.status.l2))
     }
 

@@ -53,22 +53,41 @@ async fn who_reads_in_a_workspace_is_refused_on_all_instances_once_his_session_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_was_changed_elsewhere_is_another_one_here_and_a_session_goes_on() {
+async fn who_was_no_member_a_moment_ago_reads_as_soon_as_he_is_one() {
     let cluster = Cluster::start(2).await;
     let (a, b) = (&cluster.instances[0], &cluster.instances[1]);
     let (ada, bob) = (a.client().register("ada").await, b.client().register("bob").await);
     let workspace = ada.create_workspace("Research").await;
-    let member = format!("/v1/workspaces/{workspace}/members/{}", bob.user_id);
-    for role in ["guest", "admin"] {
-        if role == "guest" {
-            ada.add_member(&workspace, &bob, role).await;
-        } else {
-            ada.patch(&member, json!({ "role": role })).await.expect(200);
-        }
-        eventually("the role is known here", Duration::from_secs(2), async || {
-            let seen = bob.get(&member).await;
-            (seen.status == 200 && seen.json()["role"] == role).then_some(())
-        })
-        .await;
+    let path = format!("/v1/workspaces/{workspace}");
+    for _ in 0..2 {
+        bob.get(&path).await.expect_problem(404, "not_found");
     }
+    ada.add_member(&workspace, &bob, "guest").await;
+    eventually("he reads here", Duration::from_secs(2), async || {
+        (bob.get(&path).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_known_to_be_signed_in_no_more_causes_no_loads_whatever_he_names() {
+    let cluster = Cluster::start(1).await;
+    let instance = &cluster.instances[0];
+    let ada = instance.client().register("ada").await;
+    ada.get("/v1/users/me").await.expect(200);
+    log_out(&ada).await;
+    let loads = async || instance.metric("lockstep_cache_loads_total", &[]).await;
+    eventually("that is known", Duration::from_secs(5), async || {
+        let before = loads().await;
+        assert_eq!(ada.get("/v1/users/me").await.status, 401);
+        (loads().await <= before).then_some(())
+    })
+    .await;
+    let before = loads().await;
+    for _ in 0..10 {
+        let path = format!("/v1/workspaces/{}", uuid::Uuid::new_v4());
+        assert_eq!(ada.get(&path).await.status, 401);
+    }
+    // The monitor may have loaded the state once more.
+    assert!(loads().await < before + 10.0);
 }
