@@ -174,10 +174,10 @@ impl Cache {
         self.l1.is_some()
     }
 
-    /// Whether values are kept in Redis.
+    /// Whether values are kept anywhere.
     #[must_use]
-    pub const fn has_l2(&self) -> bool {
-        self.uses_l2
+    pub const fn keeps_anything(&self) -> bool {
+        self.has_l1() || self.uses_l2
     }
 
     /// L1 cannot be used at present, since nothing proves that it is current; or there is no way to Redis.

@@ -16,7 +16,7 @@ pub mod users;
 pub mod view;
 pub mod workspaces;
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use diesel::QueryResult;
 use futures_util::future::BoxFuture;
@@ -28,6 +28,8 @@ use crate::{
 };
 
 pub use crate::config::policies::Kind;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A read that is cached.
 pub trait CachedQuery: Send + Sync + 'static {
@@ -85,7 +87,7 @@ impl Queries {
     /// Whether anything is kept, in whichever tier.
     #[must_use]
     pub fn keeps_anything(&self) -> bool {
-        self.cache.has_l1() || self.cache.has_l2()
+        self.cache.keeps_anything()
     }
 
     /// What this process has at hand of a query, at once. `None`: it has to be [got](Self::get).
@@ -201,8 +203,6 @@ impl Queries {
         &self.policies[kind as usize]
     }
 }
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A database that is away is no fault of what was asked.
 fn load_error(err: DbError) -> BoxError {

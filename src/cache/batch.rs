@@ -43,6 +43,13 @@ struct Pending {
     plan: Plan,
 }
 
+impl Pending {
+    fn without_l2(seat: Seat, as_of: u64) -> Self {
+        let plan = Plan::without_l2(seat.interest.clone(), as_of);
+        Self { seat, plan }
+    }
+}
+
 impl Cache {
     /// Reads all items through both tiers, and returns them in their order. `load` is given the positions of those that
     /// neither tier has, and yields one value for each, in that order; it may be called a second time for items that
@@ -154,8 +161,7 @@ async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) ->
             if unavailable {
                 seat.trip.status.l2 = TierStatus::Unavailable;
             }
-            let interest = seat.interest.clone();
-            Pending { seat, plan: Plan { interest, as_of, link: None, instead: None } }
+            Pending::without_l2(seat, as_of)
         });
         return without_l2.collect();
     };
@@ -165,8 +171,7 @@ async fn look_in_l2<T: Stored>(generation: &Generation, mut seats: Vec<Seat>) ->
             Ok(answer) => answer,
             Err(err) => {
                 seat.trip.l2_failed(&err);
-                let interest = seat.interest.clone();
-                pending.push(Pending { seat, plan: Plan { interest, as_of, link: None, instead: None } });
+                pending.push(Pending::without_l2(seat, as_of));
                 continue;
             }
         };

@@ -56,6 +56,13 @@ pub(super) struct Plan {
     pub(super) instead: Option<Arc<Entry>>,
 }
 
+impl Plan {
+    /// Where L2 is not there, or has failed.
+    pub(super) const fn without_l2(interest: Interest, as_of: u64) -> Self {
+        Self { interest, as_of, link: None, instead: None }
+    }
+}
+
 /// What L2 left to do.
 pub(super) enum AfterL2 {
     /// It had the value, which is perhaps to be renewed.
@@ -154,7 +161,7 @@ impl Trip {
         // Every invalidation up to here was applied before the interest was taken or is remembered by it.
         let as_of = self.generation.applied();
         let Some(link) = self.l2() else {
-            return Err(Plan { interest, as_of, link: None, instead: None });
+            return Err(Plan::without_l2(interest, as_of));
         };
         let mut asks_for_lock = (self.required != Required::Load).then_some(owner);
         let mut patience_ends = None;
@@ -165,7 +172,7 @@ impl Trip {
                 Ok(answer) => answer,
                 Err(err) => {
                     self.l2_failed(&err);
-                    return Err(Plan { interest, as_of, link: None, instead: None });
+                    return Err(Plan::without_l2(interest, as_of));
                 }
             };
             match self.interpret::<T>(&link, &interest, answer) {

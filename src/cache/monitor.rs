@@ -123,7 +123,7 @@ impl Cache {
         T: Stored,
         F: Fn() -> BoxFuture<'static, Result<Loaded<T>, BoxError>> + Send + Sync + 'static,
     {
-        if policy.options.ends_by_time || (self.l1.is_none() && !self.uses_l2) {
+        if policy.options.ends_by_time || !self.keeps_anything() {
             return;
         }
         // Whoever comes while others are looking is not needed.

@@ -81,64 +81,25 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        match self.look_first(policy, question) {
-            Ok(held) => Ok(self.serve(held, policy, question.key, tags, load)),
-            Err(l1) => self.read_missing(policy, question, l1, tags, load).await,
-        }
-    }
-
-    fn look_first<T: Stored>(
-        &self,
-        policy: &Arc<Policy>,
-        question: Question<'_>,
-    ) -> Result<Held<T>, TierStatus> {
         // Only a token needs the generation, which is shared by counting.
         let required = match question.token {
             None => Required::Nothing,
             token => required_by(&self.trust.generation(), policy, token),
         };
-        self.look_in_l1(policy, &question.key, required)
-    }
-
-    /// Gives out what L1 has, and has it renewed if it is time.
-    fn serve<T, F, L>(
-        self: &Arc<Self>,
-        held: Held<T>,
-        policy: &Arc<Policy>,
-        key: Key,
-        tags: impl Fn() -> Vec<Tag>,
-        load: F,
-    ) -> Read<T>
-    where
-        T: Stored,
-        F: FnOnce() -> L + Send + 'static,
-        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
-    {
-        let Held { read, entry, is_to_be_renewed } = held;
-        policy.stats.count(&read.status);
-        if is_to_be_renewed && entry.claim_refresh() {
-            self.renew(policy, key, tags(), load);
-        }
-        read
-    }
-
-    async fn read_missing<T, F, L>(
-        self: &Arc<Self>,
-        policy: &Arc<Policy>,
-        question: Question<'_>,
-        l1: TierStatus,
-        tags: impl Fn() -> Vec<Tag>,
-        load: F,
-    ) -> Result<Read<T>, LoadError>
-    where
-        T: Stored,
-        F: FnOnce() -> L + Send + 'static,
-        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
-    {
-        let read = if self.l1.is_none() && !self.uses_l2 {
-            self.load_only(policy, load).await
-        } else {
+        let l1 = match self.look_in_l1(policy, &question.key, required) {
+            Ok(Held { read, entry, is_to_be_renewed }) => {
+                policy.stats.count(&read.status);
+                if is_to_be_renewed && entry.claim_refresh() {
+                    self.renew(policy, question.key, tags(), load);
+                }
+                return Ok(read);
+            }
+            Err(status) => status,
+        };
+        let read = if self.keeps_anything() {
             self.read_through(policy, question, l1, tags, load).await
+        } else {
+            self.load_only(policy, load).await
         }?;
         policy.stats.count(&read.status);
         Ok(read)
@@ -180,7 +141,7 @@ impl Cache {
             Err(l1) => l1?,
         };
         // What a token needs is found out by a read; and without a tier nothing is shared.
-        if question.token.is_some() || (self.l1.is_none() && !self.uses_l2) {
+        if question.token.is_some() || !self.keeps_anything() {
             return None;
         }
         let generation = self.trust.generation();
@@ -188,14 +149,7 @@ impl Cache {
         let flight = self.flights.join(&hashed, &generation, Required::Nothing, !self.trust.has_lease())?;
         // Whom it does not serve reads for himself, and may have to wait for one more.
         let landing = self.for_who_joined(landed(flight).await?, Required::Nothing, 0)?;
-        let read = landing.and_then(|(entry, _)| {
-            let value = entry.value().ok_or(LoadError::Panicked)?;
-            Ok(Read { value, status: Status::collapsed(l1) })
-        });
-        if let Ok(read) = &read {
-            policy.stats.count(&read.status);
-        }
-        Some(read)
+        Some(collapsed(landing, l1).inspect(|read| policy.stats.count(&read.status)))
     }
 
     /// What L1 has.
@@ -314,9 +268,7 @@ impl Cache {
             };
             let landing = landed(flight).await;
             if let Some(landing) = landing.and_then(|it| self.for_who_joined(it, required, attempt)) {
-                let (entry, _) = landing?;
-                let value = entry.value().ok_or(LoadError::Panicked)?;
-                return Ok(Read { value, status: Status::collapsed(l1) });
+                return collapsed(landing, l1);
             }
         }
         Err(LoadError::Panicked)
@@ -355,6 +307,12 @@ impl Cache {
         let (cache, policy, status) = (Arc::clone(self), Arc::clone(policy), Status::new(l1));
         Trip { cache, policy, key, tags, required, generation, status }
     }
+}
+
+/// What a reader is given by the load of another, whom he has joined.
+fn collapsed<T: Stored>(landing: Landing, l1: TierStatus) -> Result<Read<T>, LoadError> {
+    let (entry, _) = landing?;
+    Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status: Status::collapsed(l1) })
 }
 
 pub(super) fn required_by(generation: &Generation, policy: &Policy, token: Option<&Token>) -> Required {

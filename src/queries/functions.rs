@@ -16,18 +16,17 @@
 //!
 //! `Ok(None)` is a result too and is kept for a shorter time; an error is told to all who waited and never kept.
 
-use std::{error::Error, marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Kind, Queries};
+use super::{BoxError, Kind, Queries};
 use crate::{
     cache::{ArgumentsHash, Json, Key, LoadError, Loaded, Question, Tag, Token},
     db::{DbError, Written},
 };
 
-type BoxError = Box<dyn Error + Send + Sync>;
 type TagsOf<A> = dyn Fn(&A) -> Vec<Tag> + Send + Sync;
 type Call<A, T> = dyn Fn(A) -> BoxFuture<'static, Result<Option<T>, BoxError>> + Send + Sync;
 

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// How often Redis has run a command, also in scripts.
-fn calls(stats: &str, command: &str) -> u64 {
+pub(super) fn calls(stats: &str, command: &str) -> u64 {
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
