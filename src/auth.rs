@@ -11,7 +11,7 @@ use crate::{
         role::Role,
     },
     error::AppError,
-    models::{channels::ChannelReader, members::Member, users::Person},
+    models::{channels::ChannelReader, members::Member, users::Author},
     queries::{
         Queries,
         channels::ReadershipOf,
@@ -173,7 +173,7 @@ pub async fn require_reader(
 }
 
 /// The same for whoever is to be shown as the author of what he writes there: as he is called at this moment, before he
-/// writes it.
+/// writes it, and at which time he does.
 ///
 /// # Errors
 /// [`AppError::NotFound`] for whoever does not read it, and if it is in another workspace.
@@ -182,7 +182,7 @@ pub async fn require_author(
     actor: Actor,
     workspace: WorkspaceId,
     channel: ChannelId,
-) -> Result<Person, AppError> {
-    let found = ChannelReader::find_person(tx, channel, actor.user_id).await?;
+) -> Result<Author, AppError> {
+    let found = ChannelReader::find_author(tx, channel, actor.user_id).await?;
     found.filter(|(at, _)| *at == workspace).map(|(_, author)| author).ok_or(AppError::NotFound)
 }

@@ -36,7 +36,9 @@
 //! The read-only connections refuse what a type cannot see, such as a `SELECT` of a function that writes.
 //!
 //! **Round trips.** `BEGIN` goes with the first statement, if that only reads; what nothing else needs goes at the end
-//! ([`Tx::save_last`]), with the question for the journal. What goes together is sent in this order, and fails as one.
+//! ([`Tx::save_last`]), with the question for the journal; and a row may go with another that is only there if it is
+//! ([`Tx::save_with`]). What goes together is sent in this order, as far as the connection knows its types, and fails as
+//! one.
 
 use std::ops::{Deref, DerefMut};
 
@@ -57,7 +59,7 @@ use diesel_async::{
 use futures_util::{FutureExt, TryFutureExt, TryStreamExt, future, future::BoxFuture};
 
 use super::fixed::Worded;
-use crate::domain::Change;
+use crate::{domain::Change, models::journal::JournalRow};
 
 /// A row that says what its change means to others.
 pub trait Hooks {
@@ -114,6 +116,8 @@ pub struct Tx {
     pub(super) reader: Reader,
     pub(super) changes: Vec<Change>,
     pub(super) last: Vec<Last>,
+    /// What the journal has recorded, if nothing was written since it was asked.
+    pub(super) recorded: Option<Vec<JournalRow>>,
 }
 
 /// A statement of the end, which tells what its rows announce.
@@ -177,7 +181,7 @@ impl Tx {
         // From now on the pool would not use it again, whatever becomes of this.
         change_depth(&mut connection, TransactionDepthChange::IncreaseDepth)?;
         let reader = Reader { connection, begins: true };
-        Ok(Self { reader, changes: Vec::new(), last: Vec::new() })
+        Ok(Self { reader, changes: Vec::new(), last: Vec::new(), recorded: None })
     }
 
     /// Takes everything back.
@@ -231,6 +235,41 @@ impl Tx {
         self.write(statement, Hooks::on_delete).map_ok(first)
     }
 
+    /// Runs an insert or update as [`save`](Self::save) does, and sends `other` along with it: an insert of what is only
+    /// there if that row is.
+    ///
+    /// Before a statement whose types are new to the connection, PostgreSQL is asked for them, and what was to follow it may
+    /// come first. So `other` must insert nothing where the row is not found, and whoever calls must look whether it has.
+    pub fn save_with<'q, R, Q, S, O>(
+        &'q mut self,
+        statement: Q,
+        other: O,
+    ) -> impl Future<Output = QueryResult<(Option<R>, Option<S>)>> + Send + 'q
+    where
+        R: Hooks + Send + 'q,
+        Q: Statement<'q, R> + 'q,
+        S: Hooks + Send + 'q,
+        O: Statement<'q, S> + 'q,
+    {
+        let Self { reader: Reader { connection, begins }, changes, recorded, .. } = self;
+        let connection: &'q AsyncPgConnection = connection;
+        *recorded = None;
+        let (rows, others) = (statement.run(connection, ALL), other.run(connection, ALL));
+        async move {
+            begun(connection, begins).await?;
+            let journal = JournalRow::list_of_transaction(connection);
+            let (rows, others, journal) = future::join3(rows, others, journal).await;
+            let (rows, others, journal) = (rows?, others?, journal?);
+            let announced: Vec<_> =
+                rows.iter().filter_map(R::on_save).chain(others.iter().filter_map(S::on_save)).collect();
+            // Otherwise it was asked before the row was there.
+            let knows = |change| journal.iter().any(|row| row.changes.contains(change));
+            *recorded = announced.iter().all(knows).then_some(journal);
+            changes.extend(announced);
+            Ok((first(rows), first(others)))
+        }
+    }
+
     /// Runs an insert or update at the end of the transaction, and announces what its rows announce. For what nothing
     /// else in the transaction reads; that it fails is then the error of the whole.
     pub fn save_last<R, Q>(&mut self, statement: Q)
@@ -253,8 +292,9 @@ impl Tx {
         R: Send + 'q,
         Q: Statement<'q, R> + 'q,
     {
-        let Self { reader: Reader { connection, begins }, changes, .. } = self;
+        let Self { reader: Reader { connection, begins }, changes, recorded, .. } = self;
         let connection: &'q AsyncPgConnection = connection;
+        *recorded = None;
         let rows = statement.run(connection, ALL);
         async move {
             begun(connection, begins).await?;

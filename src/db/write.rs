@@ -151,15 +151,20 @@ fn rolled_back() -> DbError {
 /// Commits and announces.
 async fn finish(mut unfinished: Unfinished, db: &Db) -> Result<Token, DbError> {
     let Some(tx) = unfinished.0.as_mut() else { return Err(rolled_back()) };
-    let Tx { reader: Reader { connection, begins }, changes, last } = tx;
+    let Tx { reader: Reader { connection, begins }, changes, last, recorded } = tx;
     begun(connection, begins).await?;
     // The journal knows more than the hooks: rows that a foreign key took along.
-    let last = future::join_all(last.drain(..).map(|statement| statement(connection)));
-    let (last, recorded) = future::join(last, JournalRow::list_of_transaction(connection)).await;
-    for announced in last {
-        changes.extend(announced?);
-    }
-    let recorded = recorded?;
+    let recorded = match recorded.take() {
+        Some(recorded) if last.is_empty() => recorded,
+        _ => {
+            let last = future::join_all(last.drain(..).map(|statement| statement(connection)));
+            let (last, recorded) = future::join(last, JournalRow::list_of_transaction(connection)).await;
+            for announced in last {
+                changes.extend(announced?);
+            }
+            recorded?
+        }
+    };
     let Some(tx) = unfinished.0.take() else { return Err(rolled_back()) };
     let Tx { reader: Reader { mut connection, .. }, mut changes, .. } = tx;
     changes.extend(recorded.iter().flat_map(|row| row.changes.clone()));

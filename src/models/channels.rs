@@ -5,11 +5,12 @@ use diesel::{
     QueryResult, alias,
     dsl::{exists, not, now},
     prelude::*,
+    sql_types::Timestamptz,
 };
 
 use super::{
     members::MemberPosition,
-    users::{Person, User},
+    users::{Author, Person, User},
 };
 use crate::{
     db::{
@@ -130,14 +131,15 @@ impl ChannelReader {
         db.first(reader.select(Self::as_select())).await
     }
 
-    /// A user as a person who reads a channel, if he does, and the workspace that it is in.
-    pub async fn find_person(
-        db: &mut Reader,
+    /// A user as a person who reads a channel, if he does; the workspace that it is in; and when the transaction began.
+    pub async fn find_author(
+        tx: &mut Tx,
         channel: ChannelId,
         user: UserId,
-    ) -> QueryResult<Option<(WorkspaceId, Person)>> {
+    ) -> QueryResult<Option<(WorkspaceId, Author)>> {
         let reader = channel_readers::table.find((channel, user)).inner_join(users::table);
-        db.first(reader.select((channel_readers::workspace_id, Person::as_select()))).await
+        let author = (Person::as_select(), now.into_sql::<Timestamptz>());
+        tx.first(reader.select((channel_readers::workspace_id, author))).await
     }
 
     /// Which of `users` read a channel.

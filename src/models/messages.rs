@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use diesel::{QueryResult, dsl::now, prelude::*};
 use serde::{Deserialize, Serialize};
 
-use super::users::Person;
+use super::{
+    events::{Event, NewEvent},
+    users::Author,
+};
 use crate::{
     db::{
         Hooks, Reader, Tx,
@@ -45,14 +48,11 @@ impl Hooks for Message {
     }
 }
 
-/// What a message that is inserted is given by the database.
+/// A message that was inserted. Not all of it, which whoever inserts it knows.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = messages, check_for_backend(diesel::pg::Pg))]
 pub struct Inserted {
     channel_id: ChannelId,
-    version: i64,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
 }
 
 impl Hooks for Inserted {
@@ -138,11 +138,17 @@ impl Message {
         db.first(message.select(messages::id)).await
     }
 
-    /// Inserts a message. `None`: its author's client has sent it before.
-    pub async fn insert(tx: &mut Tx, new: &NewMessage<'_>) -> QueryResult<Option<Inserted>> {
+    /// Inserts a message and the event that tells of it. `None`: its author's client has sent it before.
+    pub async fn insert(tx: &mut Tx, new: &NewMessage<'_>, event: NewEvent) -> QueryResult<Option<Inserted>> {
         static WORDING: Wording = Wording::new();
         let statement = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
-        tx.save(WORDING.of(statement.returning(Inserted::as_returning()))).await
+        let statement = WORDING.of(statement.returning(Inserted::as_returning()));
+        let (inserted, told) = tx.save_with(statement, event.insert_for_message(new.id)).await?;
+        if inserted.is_some() && told.is_none() {
+            // It was there before the message.
+            Event::insert(tx, event);
+        }
+        Ok(inserted)
     }
 
     /// Gives a message other content.
@@ -171,9 +177,10 @@ impl Message {
 }
 
 impl MessageDetails {
-    /// A message that was just inserted, and who has written it.
+    /// A message as it will be once it is inserted.
     #[must_use]
-    pub fn new(new: &NewMessage<'_>, inserted: &Inserted, author: Person) -> Self {
+    pub fn new(new: &NewMessage<'_>, author: Author) -> Self {
+        let Author { person: author, writes_at } = author;
         Self {
             id: new.id,
             workspace_id: new.workspace_id,
@@ -182,9 +189,9 @@ impl MessageDetails {
             reply_to: new.reply_to,
             content: new.content.to_owned(),
             client_msg_id: new.client_msg_id.map(ToOwned::to_owned),
-            version: inserted.version,
-            created_at: inserted.created_at,
-            updated_at: inserted.updated_at,
+            version: 1,
+            created_at: writes_at,
+            updated_at: writes_at,
             edited_at: None,
             deleted_at: None,
             author_display_name: author.display_name.unwrap_or_else(|| author.name.clone()),

@@ -41,6 +41,15 @@ pub struct Person {
     pub avatar_url: Option<String>,
 }
 
+/// Somebody who writes something, as he is called then.
+#[derive(Debug, Clone, Queryable)]
+#[diesel(check_for_backend(diesel::pg::Pg))]
+pub struct Author {
+    pub person: Person,
+    /// What PostgreSQL calls `now()` in his transaction.
+    pub writes_at: DateTime<Utc>,
+}
+
 impl Hooks for User {
     fn on_save(&self) -> Option<Change> {
         Some(Change::Users { id: self.id })

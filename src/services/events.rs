@@ -27,9 +27,14 @@ pub fn tell(tx: &mut Tx, kind: EventKind, audience: Audience, data: &impl Serial
 
 /// The same of what is answered too, so that it is put into words once.
 pub fn tell_view(tx: &mut Tx, kind: EventKind, audience: Audience, view: &View) -> Result<(), AppError> {
-    let data = String::from_utf8(view.body().into()).map_err(AppError::internal)?;
-    Event::insert(tx, NewEvent::new(kind, audience, data));
+    Event::insert(tx, about_view(kind, audience, view)?);
     Ok(())
+}
+
+/// An event that is told with its cause.
+pub fn about_view(kind: EventKind, audience: Audience, view: &View) -> Result<NewEvent, AppError> {
+    let data = String::from_utf8(view.body().into()).map_err(AppError::internal)?;
+    Ok(NewEvent::new(kind, audience, data))
 }
 
 /// Ends the streams of sessions that have ended.

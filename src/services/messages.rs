@@ -85,19 +85,20 @@ pub async fn send(
             client_msg_id,
         };
         let path = |id| format!("/v1/workspaces/{workspace}/channels/{channel}/messages/{id}");
-        let inserted = Message::insert(tx, &new).await.map_err(|err| match err {
+        let view = show(MessageDetails::new(&new, author));
+        let event =
+            events::about_view(EventKind::MessageCreated, Audience::Channel(workspace, channel), &view)?;
+        let inserted = Message::insert(tx, &new, event).await.map_err(|err| match err {
             // The channel was deleted a moment ago.
             QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => AppError::NotFound,
             other => other.into(),
         })?;
-        let Some(inserted) = inserted else {
+        if inserted.is_none() {
             let known = client_msg_id.unwrap_or_default();
             let first = Message::find_by_client_msg_id(tx, channel, actor.user_id, known).await?;
             let first = first.ok_or_else(|| AppError::internal("a message was not inserted"))?;
             return Ok(Created::before(path(first), shown(tx, channel, first).await?));
-        };
-        let view = show(MessageDetails::new(&new, &inserted, author));
-        events::tell_view(tx, EventKind::MessageCreated, Audience::Channel(workspace, channel), &view)?;
+        }
         let subject = Subject::message(workspace, channel, id);
         let about = (Place::Channel(workspace, channel), subject);
         let mentioned = notifications::notify_mentioned(tx, actor, about, content.as_str(), "").await?;

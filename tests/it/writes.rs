@@ -1,5 +1,7 @@
 //! The unit of work: what becomes of a transaction whose caller goes away, and of one that fails.
 
+mod along;
+
 use std::{sync::Arc, time::Duration};
 
 use diesel::{ExpressionMethods as _, QueryDsl as _, QueryableByName, sql_query, sql_types::BigInt};
@@ -36,7 +38,7 @@ struct Count {
 struct Place {
     database: TestDatabase,
     db: Db,
-    announced: mpsc::UnboundedReceiver<Vec<Change>>,
+    announced: mpsc::UnboundedReceiver<Committed>,
 }
 
 impl Place {
@@ -44,7 +46,7 @@ impl Place {
         let database = TestDatabase::new().await;
         let (sender, announced) = mpsc::unbounded_channel();
         let announce = Arc::new(move |committed: Committed| {
-            sender.send(committed.changes).unwrap();
+            sender.send(committed).unwrap();
             Box::pin(async { Token::unknown() }) as futures_util::future::BoxFuture<'static, Token>
         });
         let db = Db::connect(&database.url, 2, Handle::current(), announce).unwrap();
@@ -114,7 +116,7 @@ async fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
         .await;
         // And it is not used again: the next one gets another, at once.
         let bob = tokio::time::timeout(SOON, place.insert("Bob")).await.unwrap();
-        assert_eq!(place.announced.recv().await.unwrap(), [Change::Users { id: bob }]);
+        assert_eq!(place.announced.recv().await.unwrap().changes, [Change::Users { id: bob }]);
     }
     assert_eq!(place.names(&[ada]).await, 0);
     assert!(place.announced.try_recv().is_err());
@@ -136,7 +138,7 @@ async fn a_caller_that_goes_away_during_the_commit_does_not_keep_it_from_being_a
     assert!(caller.await.unwrap_err().is_cancelled());
     connection.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
     let announced = tokio::time::timeout(SOON, place.announced.recv()).await.unwrap();
-    assert_eq!(announced.unwrap(), [Change::Users { id: ada }]);
+    assert_eq!(announced.unwrap().changes, [Change::Users { id: ada }]);
     assert_eq!(place.names(&[ada]).await, 1);
 }
 
@@ -156,7 +158,7 @@ async fn a_statement_that_failed_cannot_be_overlooked() {
     assert!(matches!(outcome, Err(DbError::Query(_))), "{outcome:?}");
     assert_eq!(place.names(&[bob]).await, 0);
     let cid = tokio::time::timeout(SOON, place.insert("Cid")).await.unwrap();
-    assert_eq!(place.announced.recv().await.unwrap(), [Change::Users { id: cid }]);
+    assert_eq!(place.announced.recv().await.unwrap().changes, [Change::Users { id: cid }]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +192,7 @@ async fn what_is_saved_last_belongs_to_the_same_transaction() {
             insert(tx, ada, "Ada").await
         };
         place.db.write(work).await.unwrap();
-        assert_eq!(place.announced.recv().await.unwrap(), [Change::Users { id: ada }]);
+        assert_eq!(place.announced.recv().await.unwrap().changes, [Change::Users { id: ada }]);
         let same = "SELECT count(*) AS count FROM events JOIN users ON users.id = events.user_id \
             WHERE users.xmin = events.xid::text::xid";
         let same: Count = sql_query(same).get_result(&mut place.database.connect().await).await.unwrap();

@@ -6,12 +6,14 @@ use lockstep::{
     db::{Db, Tx, Work},
     domain::{
         Change,
+        event::{Audience, EventKind},
         id::{ChannelId, DocumentId, MessageId, UserId, WorkspaceId},
         role::Role,
     },
     models::{
         channels::{Channel, ChannelChanges, ChannelMember, NewChannel},
         documents::{Document, DocumentChanges, NewDocument},
+        events::NewEvent,
         members::Member,
         messages::{Message, NewMessage},
         sessions::Session,
@@ -218,11 +220,13 @@ impl Step {
             }
             Self::DeleteChannelMember(id) => ChannelMember::delete(tx, id, user).await?.is_some(),
             Self::InsertMessage(channel, id) => {
-                Message::insert(tx, &named_message(user, workspace, channel, id)).await?.is_some()
+                Message::insert(tx, &named_message(user, workspace, channel, id), told(channel))
+                    .await?
+                    .is_some()
             }
             Self::InsertNoMessage(channel) => {
                 let again = named_message(user, workspace, channel, MessageId::new());
-                Message::insert(tx, &again).await?.is_none()
+                Message::insert(tx, &again, told(channel)).await?.is_none()
             }
             Self::EditMessage(id) => Message::edit(tx, id, "N").await?.is_some(),
             Self::BuryMessage(id) => Message::bury(tx, id).await?.is_some(),
@@ -233,6 +237,11 @@ impl Step {
         assert!(happened);
         Ok(())
     }
+}
+
+fn told(channel: ChannelId) -> NewEvent {
+    let audience = Audience::Channel(WorkspaceId::new(), channel);
+    NewEvent::new(EventKind::MessageCreated, audience, "{}".to_owned())
 }
 
 /// A message that its author's client knows by name.
