@@ -167,7 +167,7 @@ fn hash_arguments(bencher: Bencher<'_, '_>) {
 fn read_an_envelope(bencher: Bencher<'_, '_>, bytes: usize) {
     let people: String =
         (0..).map(|number| format!(r#"{{"id":{number},"name":"Ada","active":true}},"#)).take(700).collect();
-    let payload = (bytes > 0).then(|| Bytes::copy_from_slice(&people.as_bytes()[..bytes]));
+    let payload = (bytes > 0).then(|| people.as_bytes()[..bytes].to_vec());
     let envelope = Envelope {
         epoch: 0xfeed,
         as_of: 41,

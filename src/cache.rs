@@ -36,6 +36,7 @@ mod read;
 pub mod recording;
 mod stats;
 mod status;
+mod times;
 pub mod token;
 pub mod trust;
 mod write;

@@ -69,7 +69,7 @@ pub enum AppError {
     #[error("It was changed since you have seen it; read it again.")]
     PreconditionFailed {
         /// What it is now.
-        etag: bytes::Bytes,
+        etag: Vec<u8>,
     },
     /// The body is too large.
     #[error("The body is larger than {limit} bytes.")]
@@ -268,7 +268,7 @@ impl ResponseError for AppError {
                 extra.push((header.clone(), HeaderValue::from_static(accepted)));
             }
             Self::PreconditionFailed { etag } => {
-                if let Ok(etag) = HeaderValue::from_maybe_shared(etag.clone()) {
+                if let Ok(etag) = HeaderValue::from_bytes(etag) {
                     extra.push((ETAG, etag));
                 }
             }

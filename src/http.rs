@@ -10,4 +10,5 @@ pub mod memo;
 pub mod middleware;
 pub mod params;
 pub mod reply;
+mod view_body;
 pub mod view_cache;

@@ -222,7 +222,7 @@ async fn fill<T: Stored>(generation: &Generation, pending: Vec<Pending>, loaded:
         }
     }
     for (Seat { mut trip, leader, .. }, plan, loaded, life) in filled {
-        let stamp = generation.stamp(plan.interest, loaded.tags.iter().map(Tag::as_str), plan.as_of);
+        let stamp = generation.stamp(&plan.interest, loaded.tags.iter().map(Tag::as_str), plan.as_of);
         let entry = trip.entry(loaded.value, stamp, life);
         leader.land(Ok((trip.keep(entry), trip.status)));
     }

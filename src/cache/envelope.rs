@@ -14,7 +14,8 @@
 //! a miss, never an error. Instances of several releases share one Redis: a change that the former release would
 //! misunderstand needs another first word, and `tests/envelopes` keeps samples of every one there was.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use lz4_flex::block;
 
 use super::key::Tag;
@@ -38,7 +39,7 @@ pub struct Envelope {
     pub kept_ms: u64,
     pub tags: Vec<Tag>,
     /// `None`: it is known that there is nothing.
-    pub payload: Option<Bytes>,
+    pub payload: Option<Vec<u8>>,
 }
 
 impl Envelope {
@@ -70,17 +71,18 @@ impl Envelope {
         let epoch = u64::from_str_radix(std::str::from_utf8(opened.epoch).ok()?, 16).ok()?;
         let origin = std::str::from_utf8(opened.origin).ok()?.to_owned();
         let Opened { as_of, created_ms, kept_ms, payload, .. } = opened;
+        let payload = payload.map(Cow::into_owned);
         Some(Self { epoch, as_of, created_ms, origin, kept_ms, tags, payload })
     }
 }
 
-/// An envelope that was opened: its payload is taken out, the rest is read where it lies.
+/// An envelope that was opened, and is read where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Opened<'a> {
     pub(super) as_of: u64,
     pub(super) created_ms: u64,
     pub(super) kept_ms: u64,
-    pub(super) payload: Option<Bytes>,
+    pub(super) payload: Option<Cow<'a, [u8]>>,
     epoch: &'a [u8],
     origin: &'a [u8],
     tags: &'a [u8],
@@ -99,9 +101,8 @@ impl<'a> Opened<'a> {
         let as_of = number(words.next()?)?;
         let created_ms = number(words.next()?)?;
         let payload = match words.next()? {
-            // A copy, which does not keep header and tags along for as long as it is kept itself.
-            b"value" => Some(Bytes::copy_from_slice(payload)),
-            b"lz4" => Some(decompress(payload)?),
+            b"value" => Some(payload.into()),
+            b"lz4" => Some(decompress(payload)?.into()),
             b"absent" => None,
             _ => return None,
         };
@@ -144,12 +145,12 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line, rest.get(1..)?))
 }
 
-fn decompress(payload: &[u8]) -> Option<Bytes> {
+fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
     // Looked at first: memory is taken for as much as it claims.
     let (size, _) = block::uncompressed_size(payload).ok()?;
     let plain = (size <= LARGEST).then(|| block::decompress_size_prepended(payload))?.ok()?;
     // Less comes out of a payload that was cut off.
-    (plain.len() == size).then(|| Bytes::from(plain))
+    (plain.len() == size).then_some(plain)
 }
 
 #[cfg(test)]
@@ -164,7 +165,7 @@ mod tests {
             origin: "a1".to_owned(),
             kept_ms: 3_600_000,
             tags: vec![Tag::all(), Tag::parse("workspace:1").unwrap()],
-            payload: Some(Bytes::from_static(b"{\"a\":\n1}")),
+            payload: Some(b"{\"a\":\n1}".to_vec()),
         }
     }
 
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_large_payload_is_compressed_and_only_if_that_makes_it_smaller() {
-        let size = |payload: Vec<u8>| Envelope { payload: Some(payload.into()), ..envelope() }.write().len();
+        let size = |payload: Vec<u8>| Envelope { payload: Some(payload), ..envelope() }.write().len();
         assert!(size("lockstep ".repeat(200).into()) < 300);
         let noise: Vec<u8> = std::iter::repeat_with(rand::random).take(5000).collect();
         let header = size(Vec::new());

@@ -9,13 +9,14 @@ use bytes::Bytes;
 
 use super::{
     Loaded,
-    entry::{Entry, EntryTimes, Stored},
+    entry::{Entry, Stored},
     envelope::{Envelope, Opened},
     generation::{Interest, Source, Stamp},
     key::Tag,
     l1::L1,
     l2::{Filling, Link, LockOwner, milliseconds},
     load::{RETRY, Trip},
+    times::Times,
 };
 
 /// Larger values are served and not stored.
@@ -25,17 +26,17 @@ impl Trip {
     /// An entry of L2, as of the sequence at which Redis has just vouched for it, whatever the time of its load.
     pub(super) fn decode<T: Stored>(
         &self,
-        interest: Interest,
+        interest: &Interest,
         sequence: u64,
         ttl: Duration,
         envelope: &Bytes,
     ) -> Option<Entry> {
         let stats = &self.policy.stats;
         stats.l2_read_bytes.inc_by(u64::try_from(envelope.len()).unwrap_or_default());
-        let mut opened = Opened::read(envelope)?;
+        let opened = Opened::read(envelope)?;
         let age_ms = unix_milliseconds().saturating_sub(opened.created_ms);
         stats.age_seconds.observe(Duration::from_millis(age_ms).as_secs_f64());
-        let value = match opened.payload.take() {
+        let value = match &opened.payload {
             Some(payload) => Some(T::decode(payload)?),
             None => None,
         };
@@ -52,15 +53,15 @@ impl Trip {
     /// An entry of L2 whose time is up, to serve for a moment.
     pub(super) fn decode_expired<T: Stored>(
         &self,
-        interest: Interest,
+        interest: &Interest,
         sequence: u64,
         kept: Duration,
         envelope: &Bytes,
     ) -> Option<Entry> {
         let now = Instant::now();
         let mut entry = self.decode::<T>(interest, sequence, Duration::ZERO, envelope)?;
-        entry.usable_until = now + kept;
-        entry.expires_at = now.checked_sub(self.policy.options.fail_safe.saturating_sub(kept))?;
+        let fail_safe = self.policy.options.fail_safe;
+        entry.times = Times::ended(now, fail_safe.saturating_sub(kept), fail_safe);
         Some(entry.prolonged(now + RETRY))
     }
 
@@ -73,9 +74,7 @@ impl Trip {
     ) -> Option<Envelope> {
         let payload = match &loaded.value {
             None => None,
-            Some(value) => {
-                Some(value.encode().filter(|payload| payload.len() <= MAX_VALUE_BYTES).map(Bytes::from)?)
-            }
+            Some(value) => Some(value.encode().filter(|payload| payload.len() <= MAX_VALUE_BYTES)?),
         };
         let mut tags = vec![Tag::all()];
         tags.extend(self.tags.iter().chain(&loaded.tags).cloned());
@@ -134,15 +133,8 @@ impl Trip {
     ) -> Entry {
         let absent = value.is_none();
         let life = self.policy.l1_life(absent, l2_left);
-        let kept_since = Instant::now();
-        let expires_at = kept_since + life;
         let refresh_after = self.policy.refresh_after(life).filter(|_| !absent);
-        let times = EntryTimes {
-            kept_since,
-            expires_at,
-            refresh_at: refresh_after.map(|after| kept_since + after),
-            usable_until: expires_at + self.policy.options.fail_safe,
-        };
+        let times = Times::new(Instant::now(), life, refresh_after, self.policy.options.fail_safe);
         let weight = value.as_ref().filter(|_| self.cache.l1.is_some()).map_or(0, Stored::weight);
         Entry::new(value, weight, stamp, times)
     }

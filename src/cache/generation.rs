@@ -47,15 +47,13 @@ impl TagState {
 pub struct Stamp {
     pub(super) generation: u64,
     as_of: u64,
-    known: Arc<[Watched]>,
-    learned: Box<[Arc<TagState>]>,
+    tags: Box<[Arc<TagState>]>,
 }
 
 impl Stamp {
     /// No invalidation heard since the load began.
     pub(super) fn is_current(&self) -> bool {
-        let is_old = |tag: &TagState| tag.heard() <= self.as_of;
-        self.known.iter().all(|tag| is_old(&tag.state)) && self.learned.iter().all(|tag| is_old(tag))
+        self.tags.iter().all(|tag| tag.heard() <= self.as_of)
     }
 
     /// The sequence before the load.
@@ -65,12 +63,12 @@ impl Stamp {
 
     /// How many bytes they take.
     pub fn tag_bytes(&self) -> usize {
-        size_of_val(&*self.known) + size_of_val(&*self.learned)
+        size_of_val(&*self.tags)
     }
 
     /// How many tags the entry has.
     pub fn tag_count(&self) -> usize {
-        self.known.len() + self.learned.len()
+        self.tags.len()
     }
 }
 
@@ -164,19 +162,20 @@ impl Generation {
     /// forgotten.
     pub fn stamp<'t>(
         &self,
-        interest: Interest,
+        interest: &Interest,
         learned: impl IntoIterator<Item = &'t str>,
         as_of: u64,
     ) -> Option<Stamp> {
-        let learned: Box<[_]> = learned.into_iter().map(|tag| self.tags.state(tag)).collect();
-        if !learned.is_empty() {
+        let mut tags: Vec<_> = interest.tags.iter().map(|tag| Arc::clone(&tag.state)).collect();
+        tags.extend(learned.into_iter().map(|tag| self.tags.state(tag)));
+        if tags.len() > interest.tags.len() {
             // Looked at after the states were taken: what was heard before is still in `recent`, which
             // keeps its state alive; what is heard from now on meets the state just taken.
             if self.floor.load(Ordering::Acquire) > as_of {
                 return None;
             }
         }
-        Some(Stamp { generation: self.number, as_of, known: interest.tags, learned })
+        Some(Stamp { generation: self.number, as_of, tags: tags.into() })
     }
 
     /// Applies an invalidation that another instance sent.

@@ -8,12 +8,15 @@ use std::{sync::Arc, time::Instant};
 use moka::{policy::EvictionPolicy, sync::Cache};
 use wildmatch::WildMatch;
 
-use super::{entry::Entry, key::Key};
+use super::{
+    entry::Entry,
+    key::{KeptKey, Key},
+};
 use crate::sharded::RandomState;
 
 pub(super) struct L1 {
     /// Without any time to live of moka's own, which each look would have to reckon with; see [`L1::remove_ended`].
-    entries: Cache<Key, Arc<Entry>, RandomState>,
+    entries: Cache<KeptKey, Arc<Entry>, RandomState>,
 }
 
 impl L1 {
@@ -31,7 +34,7 @@ impl L1 {
 
     /// Takes out what is of no use any more, not even while the database is away. Looks at all entries.
     pub(super) fn remove_ended(&self, now: Instant) {
-        for (key, _) in self.entries.iter().filter(|(_, entry)| entry.usable_until <= now) {
+        for (key, _) in self.entries.iter().filter(|(_, entry)| !entry.times.is_usable(now)) {
             // One that was replaced at this moment costs a load.
             self.entries.invalidate(&*key);
         }
@@ -43,14 +46,14 @@ impl L1 {
     }
 
     pub(super) fn put(&self, key: Key, entry: Arc<Entry>) {
-        self.entries.insert(key, entry);
+        self.entries.insert(key.into(), entry);
     }
 
     /// Takes out all entries whose keys match one of these patterns. Returns how many.
     pub(super) fn remove_matching(&self, patterns: &[WildMatch]) -> usize {
         let keys = self.entries.iter().map(|(key, _)| *key);
         let matching = keys.filter(|key| {
-            let text = key.to_string();
+            let text = key.key().to_string();
             patterns.iter().any(|pattern| pattern.matches(&text))
         });
         let matching: Vec<_> = matching.collect();
@@ -60,7 +63,7 @@ impl L1 {
 
     /// The entry whose key reads so. Looks at all of them.
     pub(super) fn find(&self, key: &str) -> Option<Arc<Entry>> {
-        self.entries.iter().find(|(known, _)| known.to_string() == key).map(|(_, entry)| entry)
+        self.entries.iter().find(|(known, _)| known.key().to_string() == key).map(|(_, entry)| entry)
     }
 
     /// Entries and their bytes, as of moka's last housekeeping.

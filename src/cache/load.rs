@@ -136,7 +136,7 @@ impl Trip {
                 if let Some(link) = &link {
                     self.fill_l2(link, &loaded, as_of, l2_life, owner).await;
                 }
-                let stamp = self.generation.stamp(interest, loaded.tags.iter().map(Tag::as_str), as_of);
+                let stamp = self.generation.stamp(&interest, loaded.tags.iter().map(Tag::as_str), as_of);
                 let entry = self.entry(loaded.value, stamp, l2_life);
                 let entry = self.keep(entry);
                 land(&mut waiting, Ok((entry, self.status)));
@@ -235,7 +235,7 @@ impl Trip {
             }
             L2Read::Hit { sequence, ttl, envelope, lock } => {
                 self.status.l2 = TierStatus::Hit(ttl);
-                match self.decode::<T>(interest.clone(), sequence, ttl, &envelope) {
+                match self.decode::<T>(interest, sequence, ttl, &envelope) {
                     Some(entry) => {
                         let renewal = (lock == Lock::Acquired).then(|| plan(sequence, None));
                         AfterL2::Found(entry, renewal)
@@ -255,7 +255,7 @@ impl Trip {
                 self.missed(&left);
                 let instead = match left {
                     Left::Expired { envelope, kept } if self.required != Required::Load => {
-                        self.decode_expired::<T>(interest.clone(), sequence, kept, &envelope)
+                        self.decode_expired::<T>(interest, sequence, kept, &envelope)
                     }
                     _ => None,
                 };
@@ -280,13 +280,16 @@ impl Trip {
         let fresh =
             instead.stamp.as_ref().is_some_and(|stamp| self.cache.trust.judge(stamp) == Verdict::Fresh);
         let now = Instant::now();
-        if !fresh || now >= instead.usable_until || self.policy.options.fail_safe.is_zero() {
+        if !fresh || !instead.times.is_usable(now) || self.policy.options.fail_safe.is_zero() {
             return None;
         }
         // One that is renewed ahead of its end may serve as long as it is.
-        let lasts = instead.expires_at > until && instead.overdue_since.is_none();
-        let entry = if lasts { Arc::clone(instead) } else { self.keep(instead.prolonged(until)) };
-        let tier = entry.status(now);
+        let entry = if instead.times.outlast(until) {
+            Arc::clone(instead)
+        } else {
+            self.keep(instead.prolonged(until))
+        };
+        let tier = entry.times.status(now);
         if self.status.l2 == TierStatus::Unused {
             self.status.l1 = tier;
         } else {

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +47,7 @@ trait Subject: Send + Sync {
     /// Of an entry of L1, if it is of the right type.
     fn in_l1(&self, entry: &Entry) -> Option<Compared>;
     /// Of what L2 has, if it is.
-    fn in_l2(&self, payload: Option<Bytes>) -> Option<Compared>;
+    fn in_l2(&self, payload: Option<&[u8]>) -> Option<Compared>;
     fn load(&self) -> BoxFuture<'_, Result<Compared, BoxError>>;
 }
 
@@ -69,7 +68,7 @@ where
         }
     }
 
-    fn in_l2(&self, payload: Option<Bytes>) -> Option<Compared> {
+    fn in_l2(&self, payload: Option<&[u8]>) -> Option<Compared> {
         match payload {
             Some(payload) => (self.compared)(&T::decode(payload)?).map(Some),
             None => Some(None),
@@ -233,7 +232,7 @@ impl Cache {
     fn held_in_l1(&self, sample: &Sample) -> Option<Arc<Entry>> {
         let entry = self.l1.as_ref()?.get(&sample.key)?;
         let fresh = self.trust.judge(entry.stamp.as_ref()?) == Verdict::Fresh;
-        (fresh && entry.overdue_since.is_none() && Instant::now() < entry.expires_at).then_some(entry)
+        (fresh && !entry.times.is_prolonged() && !entry.times.is_over(Instant::now())).then_some(entry)
     }
 
     /// What L2 would answer, and its tags.
@@ -246,7 +245,7 @@ impl Cache {
         let wanted = Wanted::new(&sample.key, &sample.tags, &sample.policy);
         match link.read(&wanted, None).await {
             Ok(L2Read::Hit { envelope, .. }) => match Envelope::read(&envelope) {
-                Some(envelope) => (sample.subject.in_l2(envelope.payload), envelope.tags),
+                Some(envelope) => (sample.subject.in_l2(envelope.payload.as_deref()), envelope.tags),
                 None => (None, Vec::new()),
             },
             _ => (None, Vec::new()),
@@ -256,7 +255,7 @@ impl Cache {
     /// Everything that is known of the entry.
     async fn report_finding(&self, sample: &Sample, tier: &str) {
         let held = self.l1.as_ref().and_then(|l1| l1.get(&sample.key));
-        let l1_age = held.map(|entry| format!("{:?}", entry.kept_since.elapsed()));
+        let l1_age = held.map(|entry| format!("{:?}", entry.times.age(Instant::now())));
         let generation = self.trust.generation();
         let explanation = self.explain(&sample.key.to_string()).await;
         log::error!("cache.key":% = sample.key, tier = tier, "cache.epoch":% = format_args!("{:016x}", generation.epoch),

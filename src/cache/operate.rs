@@ -130,7 +130,7 @@ impl Cache {
     pub async fn explain(&self, key: &str) -> Result<Explanation, LinkError> {
         let l1 = self.l1.as_ref().and_then(|l1| l1.find(key)).map(|entry| {
             let judged = entry.stamp.as_ref().map(|stamp| self.trust.judge(stamp));
-            let expires_in = entry.expires_at.saturating_duration_since(Instant::now());
+            let expires_in = entry.times.left(Instant::now());
             let (fresh, verdict) = match judged {
                 Some(Verdict::Fresh) if expires_in.is_zero() => (false, TIME_IS_UP),
                 Some(Verdict::Fresh) => (true, "fresh"),

@@ -185,8 +185,8 @@ impl Cache {
     fn judge<T: Stored>(&self, entry: &Entry, now: Instant) -> Result<Read<T>, TierStatus> {
         let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge_at(stamp, now));
         match (verdict, entry.value()) {
-            (Verdict::Fresh, Some(value)) if now < entry.expires_at => {
-                Ok(Read { value, status: Status::new(entry.status(now)) })
+            (Verdict::Fresh, Some(value)) if !entry.times.is_over(now) => {
+                Ok(Read { value, status: Status::new(entry.times.status(now)) })
             }
             (Verdict::Fresh, _) => Err(TierStatus::Miss),
             (Verdict::NoLease, _) => Err(TierStatus::NoLease),

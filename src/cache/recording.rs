@@ -39,8 +39,8 @@ pub struct Recall {
 impl Recall {
     /// What was read. `None`: that there is nothing, or a value of another type.
     #[must_use]
-    pub fn value<T: Stored>(&self) -> Option<&T> {
-        self.entry.value_ref()
+    pub fn value<T: Stored>(&self) -> Option<Arc<T>> {
+        self.entry.value()?
     }
 
     /// Counts it once more.
@@ -51,7 +51,7 @@ impl Recall {
     /// How a read fares that is answered by it now.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
-        Status::new(self.entry.status(now))
+        Status::new(self.entry.times.status(now))
     }
 
     /// L1 would not say so again.

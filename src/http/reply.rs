@@ -1,6 +1,6 @@
 //! How answers look: cached views with their entity tags, and acknowledged writes with their tokens.
 
-use std::ptr;
+use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -15,7 +15,7 @@ use actix_web::{
 use futures_util::{TryFutureExt as _, future};
 use serde::Serialize;
 
-use super::caller::Caller;
+use super::{caller::Caller, view_body::ViewBody};
 use crate::{
     app::App,
     cache::{
@@ -83,7 +83,7 @@ pub fn view(
     read: &Read<View>,
 ) -> Result<HttpResponse, AppError> {
     let view = read.value.as_ref().ok_or(AppError::NotFound)?;
-    let mut response = show(app, request, caller, view, read.status)?;
+    let mut response = show(app, request, caller, Arc::clone(view), read.status)?;
     if let Some(made_of) = recording::take().and_then(|reads| MadeOf::new(reads, view)) {
         response.extensions_mut().insert(made_of);
     }
@@ -99,8 +99,8 @@ pub(super) struct MadeOf {
 }
 
 impl MadeOf {
-    fn new(reads: Vec<Recall>, view: &View) -> Option<Self> {
-        let shows = |read: &Recall| read.value::<View>().is_some_and(|read| ptr::eq(read, view));
+    fn new(reads: Vec<Recall>, view: &Arc<View>) -> Option<Self> {
+        let shows = |read: &Recall| read.value().is_some_and(|read| Arc::ptr_eq(&read, view));
         let shown = reads.iter().position(shows)?;
         Some(Self { reads, shown })
     }
@@ -114,16 +114,17 @@ pub(super) fn show(
     app: &App,
     request: &HttpRequest,
     caller: &Caller,
-    view: &View,
+    view: Arc<View>,
     status: Status,
 ) -> Result<HttpResponse, AppError> {
-    let etag = HeaderValue::from_maybe_shared(view.etag()).map_err(AppError::internal)?;
+    let etag = HeaderValue::from_bytes(view.etag()).map_err(AppError::internal)?;
+    let next = view.next_cursor().map(|cursor| next_link(app, request, cursor)).transpose()?;
     let not_modified =
         request.headers().get_all(IF_NONE_MATCH).any(|sent| matches_weakly(sent.as_bytes(), etag.as_bytes()));
     let mut response = if not_modified {
         HttpResponse::NotModified().finish()
     } else {
-        let mut response = HttpResponse::Ok().body(view.body());
+        let mut response = HttpResponse::Ok().body(ViewBody::new(view));
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         response
     };
@@ -134,8 +135,8 @@ pub(super) fn show(
     headers.insert(ETAG, etag);
     headers.insert(CACHE_CONTROL, PRIVATE);
     headers.insert(VARY, VARIES);
-    if let Some(cursor) = view.next_cursor() {
-        headers.insert(LINK, next_link(app, request, cursor)?);
+    if let Some(next) = next {
+        headers.insert(LINK, next);
     }
     if let Some(is_staff) = caller.is_staff {
         write_status(app, is_staff, &status, headers)?;
@@ -217,8 +218,7 @@ fn object(status: StatusCode, written: &Written<View>) -> Result<HttpResponse, A
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, PRIVATE);
     headers.insert(VARY, VARIES);
-    let etag = HeaderValue::from_maybe_shared(written.value.etag());
-    headers.insert(ETAG, etag.map_err(AppError::internal)?);
+    headers.insert(ETAG, HeaderValue::from_bytes(written.value.etag()).map_err(AppError::internal)?);
     Ok(response)
 }
 

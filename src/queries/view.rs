@@ -1,8 +1,10 @@
 //! A response as it is cached: the bytes that go on the wire, with their entity tag. A hit serialises nothing.
 
+mod pieces;
+
 use std::{borrow::Cow, fmt::Write as _};
 
-use bytes::Bytes;
+use pieces::Pieces;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::{
@@ -15,13 +17,13 @@ use utoipa::{
 
 use crate::cache::Stored;
 
-/// A cached response: entity tag, cursor and body in one piece of memory, and in the form in which L2 keeps them.
+/// A cached response: entity tag, cursor and body, in the form in which L2 keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// A line for the entity tag, a line for the cursor, and the body.
-    parts: Bytes,
-    etag_end: usize,
-    body_at: usize,
+    /// A line for the entity tag, a line for the cursor, and the body. Both lines are in the first piece.
+    pieces: Pieces,
+    etag_end: u32,
+    body_at: u32,
 }
 
 /// A page of a list, as it is sent.
@@ -72,32 +74,39 @@ impl View {
     #[must_use]
     pub fn new(etag: &str, next_cursor: Option<&str>, body: &[u8]) -> Self {
         let cursor = next_cursor.unwrap_or_default();
-        let (etag_end, body_at) = (etag.len(), etag.len() + cursor.len() + 2);
-        // Not more than is needed, for as long as it is kept.
-        let mut parts = Vec::with_capacity(body_at + body.len());
-        for part in [etag.as_bytes(), b"\n", cursor.as_bytes(), b"\n", body] {
-            parts.extend_from_slice(part);
-        }
-        Self { parts: parts.into(), etag_end, body_at }
+        Self::joined([etag.as_bytes(), b"\n", cursor.as_bytes(), b"\n", body], etag.len(), cursor.len())
     }
 
-    /// JSON.
+    fn joined<const N: usize>(parts: [&[u8]; N], etag: usize, cursor: usize) -> Self {
+        let body_at = etag + cursor + 2;
+        let pieces = Pieces::joined(parts, body_at);
+        Self { pieces, etag_end: length(etag), body_at: length(body_at) }
+    }
+
+    /// JSON, in the pieces in which it is kept.
     #[must_use]
-    pub fn body(&self) -> Bytes {
-        self.parts.slice(self.body_at..)
+    pub fn body_pieces(&self) -> [&[u8]; 2] {
+        let (first, body_at) = (self.pieces.first(), self.body_at as usize);
+        [first.get(body_at..).unwrap_or_default(), self.pieces.second()]
+    }
+
+    /// A copy of the JSON.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        self.body_pieces().concat()
     }
 
     /// The `ETag`, quotes included. That of an object is strong and begins with the row's version, which alone would not
     /// do: the object also shows rows of others. That of a list is weak.
     #[must_use]
-    pub fn etag(&self) -> Bytes {
-        self.parts.slice(..self.etag_end)
+    pub fn etag(&self) -> &[u8] {
+        self.pieces.first().get(..self.etag_end as usize).unwrap_or_default()
     }
 
     /// The cursor of the next page.
     #[must_use]
     pub fn next_cursor(&self) -> Option<&str> {
-        let cursor = self.parts.get(self.etag_end + 1..self.body_at - 1)?;
+        let cursor = self.pieces.first().get(self.etag_end as usize + 1..self.body_at as usize - 1)?;
         std::str::from_utf8(cursor).ok().filter(|cursor| !cursor.is_empty())
     }
 }
@@ -143,20 +152,25 @@ fn short_hash(body: &[u8]) -> String {
 
 impl Stored for View {
     fn encode(&self) -> Option<Vec<u8>> {
-        Some(self.parts.to_vec())
+        Some([self.pieces.first(), self.pieces.second()].concat())
     }
 
-    fn decode(payload: Bytes) -> Option<Self> {
-        let etag_end = payload.iter().position(|byte| *byte == b'\n')?;
-        let cursor = payload.get(etag_end + 1..)?;
-        let cursor_length = cursor.iter().position(|byte| *byte == b'\n')?;
-        std::str::from_utf8(cursor.get(..cursor_length)?).ok()?;
-        Some(Self { parts: payload, etag_end, body_at: etag_end + cursor_length + 2 })
+    fn decode(payload: &[u8]) -> Option<Self> {
+        let etag = payload.iter().position(|byte| *byte == b'\n')?;
+        let rest = payload.get(etag + 1..)?;
+        let cursor = rest.iter().position(|byte| *byte == b'\n')?;
+        std::str::from_utf8(rest.get(..cursor)?).ok()?;
+        Some(Self::joined([payload], etag, cursor))
     }
 
     fn weight(&self) -> usize {
-        size_of::<Self>() + self.parts.len()
+        size_of::<Self>() + self.pieces.len()
     }
+}
+
+/// What is longer could not be stored.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -169,7 +183,7 @@ mod tests {
     fn a_view_survives_l2() {
         let page = Page { data: vec![json!({"a": 1})], next_cursor: Some("abc".to_owned()), has_more: true };
         for view in [View::object(41, &json!({"name": "two\nlines"})), View::page(page)] {
-            assert_eq!(View::decode(view.encode().unwrap().into()), Some(view));
+            assert_eq!(View::decode(&view.encode().unwrap()), Some(view));
         }
     }
 
@@ -181,14 +195,14 @@ mod tests {
         };
         assert_eq!(page(Some("abc")).next_cursor(), Some("abc"));
         assert_eq!(page(None).next_cursor(), None);
-        assert_eq!(page(Some("abc")).body(), r#"{"data":[1],"next_cursor":"abc","has_more":true}"#);
+        assert_eq!(page(Some("abc")).body(), br#"{"data":[1],"next_cursor":"abc","has_more":true}"#);
         let old = View::new("\"7-b\"", None, b"{\n}");
-        assert_eq!((old.etag(), old.body(), old.next_cursor()), ("\"7-b\"".into(), "{\n}".into(), None));
+        assert_eq!((old.etag(), &*old.body(), old.next_cursor()), (&b"\"7-b\""[..], &b"{\n}"[..], None));
     }
 
     #[test]
     fn the_entity_tag_changes_with_the_version_and_with_what_is_shown() {
-        let etag = |version, name| View::object(version, &json!({ "author": name })).etag();
+        let etag = |version, name| View::object(version, &json!({ "author": name })).etag().to_vec();
         assert_ne!(etag(1, "a"), etag(2, "a"));
         assert_ne!(etag(1, "a"), etag(1, "b"));
         assert_eq!(etag(1, "a"), etag(1, "a"));

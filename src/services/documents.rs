@@ -165,7 +165,7 @@ async fn seen(
     if if_match.allows(present.version)? {
         return Ok(present);
     }
-    Err(AppError::PreconditionFailed { etag: view(tx, workspace, id).await?.etag() })
+    Err(AppError::PreconditionFailed { etag: view(tx, workspace, id).await?.etag().to_vec() })
 }
 
 /// A parent is another document of the same workspace, and not one that lies below the document itself.

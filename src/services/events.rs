@@ -33,7 +33,7 @@ pub fn tell_view(tx: &mut Tx, kind: EventKind, audience: Audience, view: &View) 
 
 /// An event that is told with its cause.
 pub fn about_view(kind: EventKind, audience: Audience, view: &View) -> Result<NewEvent, AppError> {
-    let data = String::from_utf8(view.body().into()).map_err(AppError::internal)?;
+    let data = String::from_utf8(view.body()).map_err(AppError::internal)?;
     Ok(NewEvent::new(kind, audience, data))
 }
 

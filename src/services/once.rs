@@ -76,15 +76,15 @@ pub async fn create(
             if created.by == Maker::Another {
                 return Ok(created);
             }
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(AppError::internal);
+            let text = |bytes| String::from_utf8(bytes).map_err(AppError::internal);
             let row = IdempotencyKey {
                 user_id: actor.user_id,
                 path,
                 key,
                 fingerprint: fingerprint.to_vec(),
                 location: created.path.clone(),
-                etag: text(&created.view.etag())?,
-                body: text(&created.view.body())?,
+                etag: text(created.view.etag().to_vec())?,
+                body: text(created.view.body())?,
             };
             row.insert(tx).await?;
             Ok(created)
