@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
@@ -61,10 +61,17 @@ impl MemberView {
 }
 
 /// What has to be known of whoever reads something in a workspace, in one entry: nearly each such request needs both.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Standing {
     pub role: Role,
     pub sign_in: SignInState,
+}
+
+/// As [`SignInState`] is.
+impl Serialize for Standing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.role, &self.sign_in).serialize(serializer)
+    }
 }
 
 /// The standing of a user in a workspace; nothing if the user is no member or there is no such workspace.
@@ -186,5 +193,32 @@ impl CachedQuery for MembersOfWorkspace {
         let page = Page::new(rows, self.limit, sign);
         learned.extend(page.data.iter().map(|(member, _)| tags::user(member.user_id)));
         Ok(Some(View::page(page.map(|(member, user)| MemberView::new(member, user)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::id::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn a_standing_is_kept_without_names_and_read_with_them_too() {
+        let session = SessionId::new();
+        let sign_in =
+            SignInState { token_epoch: 7, is_active: true, is_staff: false, ended_sessions: vec![session] };
+        let standing = Standing { role: Role::Admin, sign_in };
+        let kept = format!(r#"["admin",[7,true,false,["{session}"]]]"#);
+        assert_eq!(serde_json::to_string(&standing).unwrap(), kept);
+        let named = format!(
+            r#"{{"role":"admin","sign_in":{{"token_epoch":7,"is_active":true,"is_staff":false,
+                "ended_sessions":["{session}"]}}}}"#
+        );
+        for text in [&kept, &named] {
+            assert_eq!(serde_json::from_str::<Standing>(text).unwrap(), standing);
+        }
+        for short in [r#"["admin"]"#, r#"["admin",[7,true,false]]"#, r#"["admin",[7,true]]"#] {
+            assert!(serde_json::from_str::<Standing>(short).is_err(), "what is missing is not assumed");
+        }
     }
 }
