@@ -32,13 +32,24 @@ use crate::{
 /// What every request can reach. Each worker has a handle of its own, of which its requests may take more: counted in one
 /// place, every request would take that place away from all other workers.
 #[derive(Clone)]
-pub struct App(Arc<State>);
+pub struct App {
+    state: Arc<State>,
+    /// Those of the state, counted apart for each worker, since requests take them along.
+    pub db: Db,
+    pub queries: Queries,
+}
 
 impl App {
     /// The first handle.
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self(Arc::new(state))
+        Self { db: state.db.clone(), queries: state.queries.clone(), state: Arc::new(state) }
+    }
+
+    /// One for a worker.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { state: Arc::clone(&self.state), db: self.db.share(), queries: self.queries.share() }
     }
 }
 
@@ -46,7 +57,7 @@ impl Deref for App {
     type Target = State;
 
     fn deref(&self) -> &State {
-        &self.0
+        &self.state
     }
 }
 

@@ -32,6 +32,7 @@ mod load;
 mod monitor;
 pub mod operate;
 mod policy;
+mod present;
 mod read;
 pub mod recording;
 mod stats;
@@ -43,6 +44,7 @@ mod write;
 
 use std::{
     error::Error,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -65,7 +67,7 @@ pub use self::{
     entry::{Json, Stored},
     key::{ArgumentsHash, Key, Tag},
     policy::{Policy, PolicyOptions},
-    read::{Loaded, Question, Read},
+    read::{Loaded, Question, Read, Recalled, Unanswered},
     status::{Status, TierStatus},
     token::{MalformedToken, Token},
     write::Invalidated,
@@ -75,6 +77,7 @@ use self::{
     l1::L1,
     l2::{LockOwner, Names},
     monitor::Samples,
+    present::Latest,
     stats::Stats,
     trust::Trust,
 };
@@ -99,13 +102,29 @@ pub struct Settings {
     pub instance: String,
 }
 
-/// The cache of one process.
+/// The cache of one process, as one or more threads hold it: see [`Cache::share`].
 pub struct Cache {
+    inner: Arc<Inner>,
+    flights: Arc<Flights>,
+    latest: Latest,
+    /// How many locks were asked for, from a number on that no other share comes to.
+    locks: AtomicU64,
+}
+
+impl Deref for Cache {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+/// What all threads hold.
+pub struct Inner {
     trust: Trust,
     l1: Option<L1>,
     uses_l2: bool,
     has_bus: bool,
-    flights: Arc<Flights>,
     stats: Stats,
     samples: Samples,
     names: Names,
@@ -114,8 +133,8 @@ pub struct Cache {
     invalidated: Arc<Notify>,
     /// Distinguishes the local sequence of this process from that of any other.
     local_epoch: u64,
-    /// How many locks were asked for.
-    locks: AtomicU64,
+    /// How many shares there have been.
+    shares: AtomicU64,
     /// Threads that read from L2 by connections of their own.
     threads: watch::Sender<Vec<Handle>>,
     /// Loads run here, where a busy Actix worker does not hold them up.
@@ -128,12 +147,11 @@ impl Cache {
     /// # Errors
     /// When its metrics are in the registry already.
     pub fn new(settings: Settings, main: Handle, registry: &Registry) -> prometheus::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+        let inner = Arc::new(Inner {
             trust: Trust::new(),
             l1: settings.l1.then(|| L1::new(settings.l1_max_bytes)),
             uses_l2: settings.l2,
             has_bus: settings.bus,
-            flights: Arc::default(),
             stats: Stats::register(registry)?,
             samples: Samples::default(),
             names: Names::new(&settings.namespace),
@@ -141,16 +159,39 @@ impl Cache {
             invalidated: Arc::default(),
             // Above those that mean something else.
             local_epoch: rand::random::<u64>() | 1 << 63,
-            locks: AtomicU64::default(),
+            shares: AtomicU64::new(1),
             threads: watch::Sender::default(),
             main,
+        });
+        Ok(Arc::new(Self {
+            inner,
+            flights: Arc::default(),
+            latest: Latest::default(),
+            locks: AtomicU64::default(),
         }))
+    }
+
+    /// The same cache for another thread. Each read counts who holds what it needs; if all threads did so in the same
+    /// memory, they would take it away from each other all the time.
+    #[must_use]
+    pub fn share(&self) -> Arc<Self> {
+        // More locks than a share will ever ask for.
+        let first_lock = self.shares.fetch_add(1, Ordering::Relaxed) << 48;
+        let flights = Arc::new(Flights::clone(&self.flights));
+        let (inner, latest) = (Arc::clone(&self.inner), Latest::default());
+        Arc::new(Self { inner, flights, latest, locks: AtomicU64::new(first_lock) })
     }
 
     /// A policy with its numbers, to be made once for each kind of data.
     #[must_use]
     pub fn policy(&self, kind: &'static str, options: PolicyOptions) -> Arc<Policy> {
         Arc::new(Policy::new(kind, options, self.stats.kind(kind)))
+    }
+
+    /// The same policy for another thread.
+    #[must_use]
+    pub fn share_policy(&self, policy: &Policy) -> Arc<Policy> {
+        Arc::new(policy.share(&self.stats))
     }
 
     /// From now on the thread whose runtime this is called on reads from L2 by a connection of its own.
@@ -171,13 +212,13 @@ impl Cache {
 
     /// Whether values are kept in this process.
     #[must_use]
-    pub const fn has_l1(&self) -> bool {
+    pub fn has_l1(&self) -> bool {
         self.l1.is_some()
     }
 
     /// Whether values are kept anywhere.
     #[must_use]
-    pub const fn keeps_anything(&self) -> bool {
+    pub fn keeps_anything(&self) -> bool {
         self.has_l1() || self.uses_l2
     }
 

@@ -44,9 +44,10 @@ pub use self::{
 };
 use crate::cache::recording;
 
-/// The database of a process. Clones are cheap: every cached read takes one along.
+/// The database of a process. Clones are cheap: every cached read takes one along, and how many there are is counted for
+/// each [share](Db::share).
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db(Arc<Arc<Inner>>);
 
 struct Inner {
     read: Pool<AsyncPgConnection>,
@@ -95,7 +96,7 @@ impl Db {
     pub fn connect(url: &str, size: usize, main: Handle, announce: Announce) -> Result<Self, BuildError> {
         let write = (size / 2).max(1);
         let read = (size - write.min(size)).max(1);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             read: build_pool(url, read, main.clone(), true)?,
             write: build_pool(url, write, main.clone(), false)?,
             journal: build_pool(url, JOURNAL_CONNECTIONS, main.clone(), false)?,
@@ -103,7 +104,7 @@ impl Db {
             announce,
             embedded: false,
             reachable: AtomicBool::new(true),
-        })))
+        }))
     }
 
     /// The embedded database's only connection.
@@ -112,7 +113,7 @@ impl Db {
     /// When the pool cannot be built.
     pub fn connect_embedded(url: &str, main: Handle, announce: Announce) -> Result<Self, BuildError> {
         let only = build_pool(url, 1, main.clone(), false)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             read: only.clone(),
             write: only.clone(),
             journal: only,
@@ -120,7 +121,17 @@ impl Db {
             announce,
             embedded: true,
             reachable: AtomicBool::new(true),
-        })))
+        }))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self(Arc::new(Arc::new(inner)))
+    }
+
+    /// The same for another thread: clones of this one are counted apart from those of the other.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self(Arc::new(Arc::clone(&self.0)))
     }
 
     /// Nobody else can write to this database.

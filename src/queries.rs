@@ -22,7 +22,10 @@ use diesel::QueryResult;
 use futures_util::future::BoxFuture;
 
 use crate::{
-    cache::{Cache, Item, Key, LoadError, Loaded, Policy, Question, Read, SourceAway, Stored, Tag, Token},
+    cache::{
+        Cache, Item, Key, LoadError, Loaded, Policy, Question, Read, Recalled, SourceAway, Stored, Tag,
+        Token, Unanswered,
+    },
     config::policies::Policies,
     db::{Db, DbError, Reader},
 };
@@ -84,6 +87,13 @@ impl Queries {
         Self { cache: Arc::clone(cache), db: db.clone(), policies }
     }
 
+    /// The same for another thread: see [`Cache::share`].
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let policies = self.policies.iter().map(|policy| self.cache.share_policy(policy)).collect();
+        Self { cache: self.cache.share(), db: self.db.share(), policies }
+    }
+
     /// Whether anything is kept, in whichever tier.
     #[must_use]
     pub fn keeps_anything(&self) -> bool {
@@ -105,17 +115,18 @@ impl Queries {
         token: Option<&Token>,
     ) -> Result<Read<Q::Value>, LoadError> {
         let question = Question { key: query.key(), token };
-        if let Some(read) = self.cache.recall_or_join(self.policy(Q::KIND), question).await {
-            return read;
+        match self.cache.recall_or_join(self.policy(Q::KIND), question).await {
+            Recalled::Answered(read) => read,
+            // Apart, so that whoever needs none makes and moves nothing that only a load needs.
+            Recalled::Unanswered(unanswered) => Box::pin(self.load(query, question, unanswered)).await,
         }
-        // Apart, so that whoever needs none makes and moves nothing that only a load needs.
-        Box::pin(self.load(query, question)).await
     }
 
     async fn load<Q: CachedQuery>(
         &self,
         query: Q,
         question: Question<'_>,
+        unanswered: Unanswered,
     ) -> Result<Read<Q::Value>, LoadError> {
         let policy = self.policy(Q::KIND);
         let query = Arc::new(query);
@@ -131,7 +142,7 @@ impl Queries {
             self.cache.sample(policy, question.key, &tags, Q::compared, loading);
             tags
         };
-        self.cache.read(policy, question, tags, loading()).await
+        self.cache.read_on(policy, question, unanswered, tags, loading()).await
     }
 
     /// Reads anything through the cache, under the policy of its [kind](Self::policy) or one made from that.
@@ -167,10 +178,12 @@ impl Queries {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        if let Some(read) = self.cache.recall_or_join(policy, question).await {
-            return read;
+        match self.cache.recall_or_join(policy, question).await {
+            Recalled::Answered(read) => read,
+            Recalled::Unanswered(unanswered) => {
+                Box::pin(self.cache.read_on(policy, question, unanswered, || tags.clone(), load)).await
+            }
         }
-        Box::pin(self.cache.read(policy, question, || tags.clone(), load)).await
     }
 
     /// Runs many queries of one kind through the cache, with one round trip to Redis and one load for all that are

@@ -78,10 +78,11 @@ pub async fn serve(config: &Config, embedded_url: Option<&str>, migrate: bool) -
     }
     let address = listener.local_addr()?;
     let server = HttpServer::new(move || {
-        workers_app.cache.add_thread();
-        let worker = Worker::new(workers_app.clone(), guard.clone());
+        let app = workers_app.share();
+        app.cache.add_thread();
+        let worker = Worker::new(app.clone(), guard.clone());
         ActixApp::new()
-            .app_data(Data::new(workers_app.clone()))
+            .app_data(Data::new(app))
             .app_data(params::path_config())
             .app_data(params::query_config())
             // The last one is the outermost.

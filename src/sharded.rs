@@ -16,14 +16,14 @@ pub(crate) const SHARDS: usize = 16;
 
 /// So many of a kind, of which a key chooses one.
 pub(crate) struct Sharded<T> {
-    shards: [Mutex<T>; SHARDS],
+    shards: [Apart<Mutex<T>>; SHARDS],
     /// Seeded anew in each process, and quicker than that of the standard library, which every request would feel.
     hasher: RandomState,
 }
 
 impl<T> Sharded<T> {
     pub(crate) fn new(shard: impl Fn() -> T) -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::new(shard())), hasher: RandomState::default() }
+        Self { shards: std::array::from_fn(|_| Apart(Mutex::new(shard()))), hasher: RandomState::default() }
     }
 
     /// The part that is a key's, always the same.
@@ -31,13 +31,13 @@ impl<T> Sharded<T> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index is below SHARDS")]
-        lock(&self.shards[index])
+        lock(&self.shards[index].0)
     }
 
     /// Every part, one after another.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
-        self.shards.iter().map(lock)
+        self.shards.iter().map(|shard| lock(&shard.0))
     }
 }
 
@@ -53,16 +53,16 @@ const LANES: usize = 32;
 
 /// One of a kind for each thread, or nearly so.
 pub(crate) struct PerThread<T> {
-    lanes: [Lane<T>; LANES],
+    lanes: [Apart<T>; LANES],
 }
 
 /// Far enough from the others that threads do not take their memory away from each other.
 #[repr(align(128))]
-struct Lane<T>(T);
+struct Apart<T>(T);
 
 impl<T> PerThread<T> {
     pub(crate) fn new(lane: impl Fn() -> T) -> Self {
-        Self { lanes: std::array::from_fn(|_| Lane(lane())) }
+        Self { lanes: std::array::from_fn(|_| Apart(lane())) }
     }
 
     /// That of this thread.

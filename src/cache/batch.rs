@@ -14,6 +14,7 @@ use super::{
     l2::Filling,
     load::{AfterL2, BoxError, Plan, Trip, timed},
     policy::Policy,
+    present::Present,
     read::{Read, required_by},
     status::{Status, TierStatus},
     token::Token,
@@ -71,7 +72,7 @@ impl Cache {
     {
         let mut reads: Vec<Option<Read<T>>> = items.iter().map(|_| None).collect();
         for attempt in 0.. {
-            let generation = self.trust.generation();
+            let generation = self.present();
             let required = required_by(&generation, policy, token);
             let mut waiting = Vec::new();
             let mut seats = Vec::new();
@@ -124,7 +125,7 @@ impl Cache {
 }
 
 /// L2 for all, then one load for those that are left.
-async fn fly<T, F, L>(generation: Arc<Generation>, seats: Vec<Seat>, load: F)
+async fn fly<T, F, L>(generation: Arc<Present>, seats: Vec<Seat>, load: F)
 where
     T: Stored,
     F: Fn(Vec<usize>) -> L,

@@ -19,10 +19,10 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::Handle, sync::SetOnce};
+use tokio::sync::SetOnce;
 
 use super::{
-    LoadError,
+    Cache, LoadError,
     entry::Entry,
     generation::{Generation, Interest, Required},
     key::Key,
@@ -40,9 +40,12 @@ pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
 /// A flight's end, once it has come. `None`: it ended without a landing.
 pub(super) type End = Arc<SetOnce<Option<Landing>>>;
 
-/// The flights under way, by key.
+/// The flights under way, by key. A clone has the same.
+#[derive(Clone, Default)]
+pub(super) struct Flights(Arc<Table>);
+
 #[derive(Default)]
-pub(super) struct Flights {
+struct Table {
     shards: Sharded<HashMap<HashedKey, Flight, RandomState>>,
     hasher: RandomState,
 }
@@ -52,6 +55,12 @@ pub(super) struct Flights {
 pub(super) struct HashedKey {
     hash: u64,
     key: Key,
+}
+
+impl HashedKey {
+    pub(super) const fn key(&self) -> Key {
+        self.key
+    }
 }
 
 impl Hash for HashedKey {
@@ -93,7 +102,7 @@ impl Flights {
         required: Required,
         must_be_young: bool,
     ) -> Option<End> {
-        let flights = self.shards.of(key);
+        let flights = self.0.shards.of(key);
         let flight = flights.get(key)?;
         flight.serves(generation, required, must_be_young).then(|| Arc::clone(&flight.end))
     }
@@ -107,7 +116,7 @@ impl Flights {
         required: Required,
         must_be_young: bool,
     ) -> Boarding {
-        let mut flights = self.shards.of(&key);
+        let mut flights = self.0.shards.of(&key);
         if let Some(flight) = flights.get(&key)
             && flight.serves(generation, required, must_be_young)
         {
@@ -121,7 +130,7 @@ impl Flights {
 
     /// To be asked for once by whoever looks several times.
     pub(super) fn hashed(&self, key: Key) -> HashedKey {
-        HashedKey { hash: self.hasher.hash_one(key), key }
+        HashedKey { hash: self.0.hasher.hash_one(key), key }
     }
 }
 
@@ -148,7 +157,7 @@ impl Leader {
 
     /// From now on nobody joins it.
     pub(super) fn leave(&self) {
-        let mut flights = self.flights.shards.of(&self.key);
+        let mut flights = self.flights.0.shards.of(&self.key);
         // A newer flight may have taken the place.
         if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(&flight.end, &self.end)) {
             flights.remove(&self.key);
@@ -169,12 +178,12 @@ impl Drop for Leader {
 /// before its end, it goes on on the main runtime.
 pub(super) struct InPlace<F: Future<Output = ()> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
-    main: Handle,
+    cache: Arc<Cache>,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> InPlace<F> {
-    pub(super) fn new(work: F, main: &Handle) -> Self {
-        Self { work: Some(Box::pin(work)), main: main.clone() }
+    pub(super) fn new(work: F, cache: &Arc<Cache>) -> Self {
+        Self { work: Some(Box::pin(work)), cache: Arc::clone(cache) }
     }
 }
 
@@ -196,7 +205,7 @@ impl<F: Future<Output = ()> + Send + 'static> Future for InPlace<F> {
 impl<F: Future<Output = ()> + Send + 'static> Drop for InPlace<F> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
-            self.main.spawn(in_this_request(work));
+            self.cache.main.spawn(in_this_request(work));
         }
     }
 }

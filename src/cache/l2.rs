@@ -9,6 +9,7 @@ mod names;
 mod reads;
 mod threads;
 mod together;
+mod watch;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -16,11 +17,10 @@ use std::{
 };
 
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation, ServerErrorKind,
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation,
     aio::MultiplexedConnection,
 };
 use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(super) use self::{
@@ -31,11 +31,9 @@ use self::{
     reads::{Answer, Asking, Reading},
     threads::Threads,
     together::Together,
+    watch::Watch,
 };
-use super::{
-    breaker::{Breaker, Outcome, PROBES},
-    key::Tag,
-};
+use super::{breaker::PROBES, key::Tag};
 use crate::redis::{Redis, is_unknown_script, run_script, script_call};
 
 /// How long a tag's version is kept after it was last written or depended on. Longer than entries live unless the
@@ -79,8 +77,7 @@ pub struct Link {
     instance: String,
     epoch: u64,
     timeout: Duration,
-    breaker: Breaker,
-    broken: CancellationToken,
+    watch: Arc<Watch>,
 }
 
 impl Link {
@@ -91,9 +88,10 @@ impl Link {
         patient.set_response_timeout(redis.timeout().max(PATIENCE));
         let (marker, epoch) = identify(&mut patient, names).await?;
         let asking = Arc::new(Asking { names: names.clone(), marker, epoch: format!("{epoch:016x}") });
-        let (threads, broken) = (Arc::<Threads>::default(), CancellationToken::new());
+        let watch = Arc::new(Watch::new(redis.timeout()));
+        let threads = Arc::new(Threads::new(&connection, &asking, &watch, redis.timeout()));
         Ok(Self {
-            reads: threads::reads(&connection, &threads, &asking, redis.timeout(), broken.clone()),
+            reads: threads::reads(&threads),
             threads,
             connection,
             patient,
@@ -101,8 +99,7 @@ impl Link {
             instance: instance.to_owned(),
             epoch,
             timeout: redis.timeout(),
-            breaker: Breaker::new(redis.timeout()),
-            broken,
+            watch,
         })
     }
 
@@ -128,7 +125,7 @@ impl Link {
 
     /// Ends when the connection should be given up.
     pub(super) async fn broken(&self) {
-        self.broken.cancelled().await;
+        self.watch.given_up().await;
     }
 
     /// Ends this life of the data for everybody.
@@ -140,7 +137,7 @@ impl Link {
 
     /// Gives the connection up; a new one will be opened.
     pub(super) fn give_up(&self) {
-        self.broken.cancel();
+        self.watch.give_up();
     }
 
     /// Announces what others have left unannounced.
@@ -159,17 +156,19 @@ impl Link {
             .arg(milliseconds(HEARTBEAT_LIFE));
         let answer = call.invoke_async(&mut self.patient.clone()).await;
         // It says nothing of how requests fare, but that a connection is lost.
-        self.notice(&answer);
+        if let Err(err) = &answer {
+            self.watch.notice(err);
+        }
         self.sequence(answer?)
     }
 
     async fn call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LinkError> {
-        self.watch(call.invoke_async(&mut self.connection.clone())).await
+        Ok(self.watch.call(call.invoke_async(&mut self.connection.clone())).await?)
     }
 
     /// A call of a script that was written in one piece.
     async fn run<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> Result<T, LinkError> {
-        self.watch(run_script(&mut self.connection.clone(), script, call)).await
+        Ok(self.watch.call(run_script(&mut self.connection.clone(), script, call)).await?)
     }
 
     /// Several of them in one round trip.
@@ -183,7 +182,7 @@ impl Link {
             pipe.add_command(call);
         }
         let mut connection = self.connection.clone();
-        self.watch(async {
+        let calls = async {
             match pipe.query_async(&mut connection).await {
                 Err(err) if is_unknown_script(&err) => {
                     let _: String = script.load_async(&mut connection).await?;
@@ -191,8 +190,8 @@ impl Link {
                 }
                 outcome => outcome,
             }
-        })
-        .await
+        };
+        Ok(self.watch.call(calls).await?)
     }
 
     /// Invalidates tags for all instances. Returns the (last) sequence.
@@ -228,44 +227,8 @@ impl Link {
     }
 
     fn other_epoch(&self) -> LinkError {
-        self.broken.cancel();
+        self.watch.give_up();
         LinkError::OtherEpoch
-    }
-
-    /// Runs a call and keeps account of how it went. A lost connection, or a server that has become a replica, is given
-    /// up at once; what may be an accident is for the breaker to judge.
-    async fn watch<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, LinkError> {
-        let begun = Instant::now();
-        let outcome = call.await;
-        let now = Instant::now();
-        let counted = match &outcome {
-            Ok(_) if self.breaker.is_slow(now - begun) => Outcome::Slow,
-            Ok(_) => Outcome::Fine,
-            Err(err) if err.is_timeout() => Outcome::Unanswered,
-            Err(_) => Outcome::Failed,
-        };
-        self.notice(&outcome);
-        if let Some(trip) = self.breaker.count(counted, now)
-            && !self.broken.is_cancelled()
-        {
-            log::warn!(cause = trip.cause(); "Redis fails or dawdles too often; the connection is given up");
-            self.broken.cancel();
-        }
-        Ok(outcome?)
-    }
-
-    /// Gives up a connection that is lost, or leads to a server that has become a replica.
-    fn notice<T>(&self, outcome: &Result<T, RedisError>) {
-        let Err(err) = outcome else { return };
-        let wrong_server = matches!(
-            err.kind(),
-            ErrorKind::Server(
-                ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading
-            )
-        );
-        if wrong_server || (!err.is_timeout() && (err.is_io_error() || err.is_connection_dropped())) {
-            self.broken.cancel();
-        }
     }
 }
 

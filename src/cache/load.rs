@@ -15,10 +15,11 @@ use super::{
     Cache, LoadError, Loaded,
     entry::{Entry, Stored},
     flight::{Landing, Leader},
-    generation::{Generation, Interest, Required, Source},
+    generation::{Interest, Required, Source},
     key::{Key, Tag},
     l2::{L2Read, Left, Link, LinkError, Lock, LockOwner, Wanted},
     policy::Policy,
+    present::Present,
     status::{Status, TierStatus},
     trust::Verdict,
 };
@@ -41,7 +42,7 @@ pub(super) struct Trip {
     pub(super) key: Key,
     pub(super) tags: Vec<Tag>,
     pub(super) required: Required,
-    pub(super) generation: Arc<Generation>,
+    pub(super) generation: Arc<Present>,
     pub(super) status: Status,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Plan {
     /// The sequence as of which the load begins.
     pub(super) as_of: u64,
     /// Where L2 is filled, if it can be.
-    pub(super) link: Option<Arc<Link>>,
+    pub(super) link: Option<Arc<Arc<Link>>>,
     /// What could serve instead, though its time is up.
     pub(super) instead: Option<Arc<Entry>>,
 }
@@ -199,10 +200,10 @@ impl Trip {
     }
 
     /// The link to L2, if that can be used.
-    pub(super) fn l2(&mut self) -> Option<Arc<Link>> {
+    pub(super) fn l2(&mut self) -> Option<Arc<Arc<Link>>> {
         match &self.generation.source {
             _ if !self.cache.uses_l2 => None,
-            Source::Shared(link) => Some(Arc::clone(link)),
+            Source::Shared(_) => self.generation.link(),
             Source::Local => None,
             Source::Journal | Source::Untrusted => {
                 self.status.l2 = TierStatus::Unavailable;
@@ -218,7 +219,7 @@ impl Trip {
     /// What an answer of L2 means for this load.
     pub(super) fn interpret<T: Stored>(
         &mut self,
-        link: &Arc<Link>,
+        link: &Arc<Arc<Link>>,
         interest: &Interest,
         answer: L2Read,
     ) -> AfterL2 {

@@ -8,7 +8,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -102,6 +105,8 @@ struct Sample {
 #[derive(Default)]
 pub(super) struct Samples {
     watched: Mutex<VecDeque<Sample>>,
+    /// There was no room, so that nobody need look: every read would take the lock from other threads.
+    is_full: AtomicBool,
 }
 
 /// A difference between a tier and the database.
@@ -125,7 +130,10 @@ impl Cache {
         if policy.options.ends_by_time || !self.keeps_anything() {
             return;
         }
-        // Whoever comes while others are looking is not needed.
+        // Whoever comes while there is no room, or while others are looking, is not needed.
+        if self.samples.is_full.load(Ordering::Relaxed) {
+            return;
+        }
         let Ok(mut watched) = self.samples.watched.try_lock() else { return };
         while watched.front().is_some_and(|oldest| oldest.since.elapsed() > WATCHED_FOR) {
             watched.pop_front();
@@ -141,6 +149,7 @@ impl Cache {
                 subject: Arc::new(subject),
             });
         }
+        self.samples.is_full.store(watched.len() >= WATCHED, Ordering::Relaxed);
     }
 
     /// Compares, until stopped.
@@ -172,6 +181,8 @@ impl Cache {
             outdated == Some(true) || !sample.interest.still_serves(&generation.interest(&sample.tags))
         });
         *watched = quiet;
+        // Or what is left has been watched for long enough.
+        self.samples.is_full.store(false, Ordering::Relaxed);
         disturbed.into()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stats::KindStats;
+use super::stats::{KindStats, Stats};
 
 /// The rules of one kind of data. Times to live bound memory, never staleness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,11 @@ impl Policy {
         let mut options = self.options;
         change(&mut options);
         Self { kind: self.kind, options, stats: self.stats.clone() }
+    }
+
+    /// The same for another thread, which counts by itself.
+    pub(super) fn share(&self, stats: &Stats) -> Self {
+        Self { stats: self.stats.share(stats.age_of(self.kind)), ..*self }
     }
 
     /// Life in L1 of something found (or known to be absent); never longer than L2 would keep it.

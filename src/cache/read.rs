@@ -7,11 +7,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Cache, LoadError,
     entry::{Entry, Stored},
-    flight::{Boarding, InPlace, Landing, landed},
+    flight::{Boarding, HashedKey, InPlace, Landing, landed},
     generation::{Generation, Required},
     key::{Key, Tag},
     load::{BoxError, Trip, timed},
     policy::Policy,
+    present::Present,
     recording,
     status::{Status, TierStatus},
     token::Token,
@@ -44,6 +45,24 @@ pub struct Read<T> {
     pub value: Option<Arc<T>>,
     /// How it was had.
     pub status: Status,
+}
+
+/// What came of asking memory, and those who read at present.
+pub enum Recalled<T> {
+    /// The answer, or why there is none.
+    Answered(Result<Read<T>, LoadError>),
+    /// It has to be [read](Cache::read_on).
+    Unanswered(Unanswered),
+}
+
+/// What was seen of an entry that was no use.
+pub struct Unanswered(Option<Missed>);
+
+/// L1 did not have it, nobody read it, and no token was shown.
+struct Missed {
+    l1: TierStatus,
+    key: HashedKey,
+    generation: Arc<Present>,
 }
 
 /// What L1 has.
@@ -84,7 +103,7 @@ impl Cache {
         // Only a token needs the generation, which is shared by counting.
         let required = match question.token {
             None => Required::Nothing,
-            token => required_by(&self.trust.generation(), policy, token),
+            token => required_by(&self.present(), policy, token),
         };
         let l1 = match self.look_in_l1(policy, &question.key, required) {
             Ok(Held { read, entry, is_to_be_renewed }) => {
@@ -97,10 +116,37 @@ impl Cache {
             Err(status) => status,
         };
         let read = if self.keeps_anything() {
-            self.read_through(policy, question, l1, tags, load).await
+            let key = self.flights.hashed(question.key);
+            self.read_through(policy, question.token, (l1, key, None), tags, load).await
         } else {
             self.load_only(policy, load).await
         }?;
+        policy.stats.count(&read.status);
+        Ok(read)
+    }
+
+    /// The same for what [`recall_or_join`](Self::recall_or_join) could not answer: what that has seen is not looked at
+    /// again.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub async fn read_on<T, F, L>(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        question: Question<'_>,
+        unanswered: Unanswered,
+        tags: impl Fn() -> Vec<Tag>,
+        load: F,
+    ) -> Result<Read<T>, LoadError>
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
+        let Unanswered(Some(Missed { l1, key, generation })) = unanswered else {
+            return self.read(policy, question, tags, load).await;
+        };
+        let read = self.read_through(policy, None, (l1, key, Some(generation)), tags, load).await?;
         policy.stats.count(&read.status);
         Ok(read)
     }
@@ -126,30 +172,34 @@ impl Cache {
         Ok(held.read)
     }
 
-    /// What this process holds, or is about to: somebody reads it at present, and will say what he has found. `None`: it
-    /// has to be [read](Self::read), or to be renewed.
-    ///
-    /// # Errors
-    /// When the load that was joined fails.
+    /// What this process holds, or is about to: somebody reads it at present, and will say what he has found. Otherwise it
+    /// has to be read, or to be renewed.
     pub async fn recall_or_join<T: Stored>(
         &self,
         policy: &Arc<Policy>,
         question: Question<'_>,
-    ) -> Option<Result<Read<T>, LoadError>> {
+    ) -> Recalled<T> {
+        let nothing_seen = Recalled::Unanswered(Unanswered(None));
         let l1 = match self.look_at_once(policy, question) {
-            Ok(read) => return Some(Ok(read)),
-            Err(l1) => l1?,
+            Ok(read) => return Recalled::Answered(Ok(read)),
+            // What a token needs is found out by a read; and without a tier nothing is shared.
+            Err(Some(l1)) if question.token.is_none() && self.keeps_anything() => l1,
+            Err(_) => return nothing_seen,
         };
-        // What a token needs is found out by a read; and without a tier nothing is shared.
-        if question.token.is_some() || !self.keeps_anything() {
-            return None;
+        let (key, generation) = (self.flights.hashed(question.key), self.present());
+        let flight = self.flights.join(&key, &generation, Required::Nothing, !self.trust.has_lease());
+        let Some(flight) = flight else {
+            return Recalled::Unanswered(Unanswered(Some(Missed { l1, key, generation })));
+        };
+        let landing = landed(flight).await;
+        match landing.and_then(|it| self.for_who_joined(it, Required::Nothing, 0)) {
+            Some(landing) => {
+                let read = collapsed(landing, l1);
+                Recalled::Answered(read.inspect(|read| policy.stats.count(&read.status)))
+            }
+            // Whom it does not serve reads for himself, and may have to wait for one more.
+            None => nothing_seen,
         }
-        let generation = self.trust.generation();
-        let hashed = self.flights.hashed(question.key);
-        let flight = self.flights.join(&hashed, &generation, Required::Nothing, !self.trust.has_lease())?;
-        // Whom it does not serve reads for himself, and may have to wait for one more.
-        let landing = self.for_who_joined(landed(flight).await?, Required::Nothing, 0)?;
-        Some(collapsed(landing, l1).inspect(|read| policy.stats.count(&read.status)))
     }
 
     /// What L1 has.
@@ -202,7 +252,7 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let generation = self.trust.generation();
+        let generation = self.present();
         let interest = generation.interest(&tags);
         let boarding =
             self.flights.board(self.flights.hashed(key), &generation, &interest, Required::Nothing, false);
@@ -230,8 +280,9 @@ impl Cache {
     async fn read_through<T, F, L>(
         self: &Arc<Self>,
         policy: &Arc<Policy>,
-        question: Question<'_>,
-        l1: TierStatus,
+        token: Option<&Token>,
+        // Of which entry, and in which generation it was seen a moment ago that nobody reads it.
+        (l1, hashed, mut seen): (TierStatus, HashedKey, Option<Arc<Present>>),
         tags: impl Fn() -> Vec<Tag>,
         load: F,
     ) -> Result<Read<T>, LoadError>
@@ -240,12 +291,15 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let (key, hashed) = (question.key, self.flights.hashed(question.key));
         for attempt in 0.. {
-            let generation = self.trust.generation();
-            let required = required_by(&generation, policy, question.token);
+            let (generation, is_unread) = match seen.take() {
+                Some(generation) => (generation, true),
+                None => (self.present(), false),
+            };
+            let required = required_by(&generation, policy, token);
             let must_be_young = !self.trust.has_lease();
-            let flight = match self.flights.join(&hashed, &generation, required, must_be_young) {
+            let join = || self.flights.join(&hashed, &generation, required, must_be_young);
+            let flight = match if is_unread { None } else { join() } {
                 Some(flight) => flight,
                 None => {
                     let tags = tags();
@@ -254,12 +308,13 @@ impl Cache {
                         Boarding::Join(flight) => flight,
                         Boarding::Lead(leader) => {
                             // Whoever was loading it may have landed since this reader looked.
-                            if let Ok(held) = self.look_in_l1(policy, &key, required) {
+                            if let Ok(held) = self.look_in_l1(policy, &hashed.key(), required) {
                                 return Ok(held.read);
                             }
                             let passenger = leader.passenger();
-                            let trip = self.trip(policy, (key, tags), required, generation, l1);
-                            InPlace::new(trip.fly(leader, interest, load), &self.main).await;
+                            let named = (hashed.key(), tags);
+                            let trip = self.trip(policy, named, required, generation, l1);
+                            InPlace::new(trip.fly(leader, interest, load), self).await;
                             let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;
                             return Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status });
                         }
@@ -301,7 +356,7 @@ impl Cache {
         policy: &Arc<Policy>,
         (key, tags): (Key, Vec<Tag>),
         required: Required,
-        generation: Arc<Generation>,
+        generation: Arc<Present>,
         l1: TierStatus,
     ) -> Trip {
         let (cache, policy, status) = (Arc::clone(self), Arc::clone(policy), Status::new(l1));

@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::status::{Status, TierStatus};
-use crate::metrics::busy::{BusyCounter, BusyCounterVec};
+use crate::metrics::busy::{BusyCounter, BusyCounterVec, BusyHistogram, BusyHistogramVec};
 
 /// Numbers of the whole cache.
 pub(super) struct Stats {
@@ -22,8 +22,8 @@ pub(super) struct Stats {
     oversized: IntCounterVec,
     soft_timeouts: IntCounterVec,
     refreshes: IntCounterVec,
-    l2_bytes: IntCounterVec,
-    age_seconds: HistogramVec,
+    l2_bytes: BusyCounterVec,
+    age_seconds: BusyHistogramVec,
     /// From sending an invalidation to hearing it on the bus.
     pub(super) bus_lag: BusLag,
     /// What the monitor has found, by tier and kind.
@@ -59,10 +59,10 @@ pub(super) struct KindStats {
     pub(super) refreshed_l1: IntCounter,
     /// In L2.
     pub(super) refreshed_l2: IntCounter,
-    pub(super) l2_read_bytes: IntCounter,
-    pub(super) l2_written_bytes: IntCounter,
+    pub(super) l2_read_bytes: BusyCounter,
+    pub(super) l2_written_bytes: BusyCounter,
     /// How old entries of L2 are when they are used.
-    pub(super) age_seconds: Histogram,
+    pub(super) age_seconds: BusyHistogram,
 }
 
 /// Measures how long the bus takes, by this process's own messages: no other clock is asked.
@@ -151,8 +151,8 @@ impl Stats {
             oversized: IntCounterVec::new(oversized, &["kind"])?,
             soft_timeouts: IntCounterVec::new(soft, &["kind"])?,
             refreshes: IntCounterVec::new(refreshes, &["tier", "kind"])?,
-            l2_bytes: IntCounterVec::new(l2_bytes, &["direction", "kind"])?,
-            age_seconds: HistogramVec::new(age, &["kind"])?,
+            l2_bytes: BusyCounterVec::new(l2_bytes, &["direction", "kind"])?,
+            age_seconds: BusyHistogramVec::new(age, &["kind"])?,
             bus_lag: BusLag::new(Histogram::with_opts(lag)?),
             invalidations: IntCounterVec::new(invalidations, &["source"])?,
             distrusts: IntCounterVec::new(distrusts, &["cause"])?,
@@ -212,8 +212,13 @@ impl Stats {
             refreshed_l2: self.refreshes.with_label_values(&["l2", kind]),
             l2_read_bytes: self.l2_bytes.with_label_values(&["read", kind]),
             l2_written_bytes: self.l2_bytes.with_label_values(&["written", kind]),
-            age_seconds: self.age_seconds.with_label_values(&[kind]),
+            age_seconds: self.age_of(kind),
         }
+    }
+
+    /// How old entries of a kind are, for one thread.
+    pub(super) fn age_of(&self, kind: &str) -> BusyHistogram {
+        self.age_seconds.part(&[kind])
     }
 
     pub(super) fn invalidated(&self, source: &str, tags: usize) {
@@ -222,6 +227,11 @@ impl Stats {
 }
 
 impl KindStats {
+    /// The same for another thread, which has its own view of ages.
+    pub(super) fn share(&self, age_seconds: BusyHistogram) -> Self {
+        Self { age_seconds, ..self.clone() }
+    }
+
     /// Counts a read in each tier that it met.
     pub(super) fn count(&self, status: &Status) {
         if status.collapsed {

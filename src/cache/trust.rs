@@ -73,6 +73,11 @@ impl Trust {
         self.present.load_full()
     }
 
+    /// Whether it is still this one.
+    pub fn is_present(&self, generation: &Generation) -> bool {
+        self.number.load(Ordering::Acquire) == generation.number()
+    }
+
     /// Begins a generation without a lease. `None`: it is shared, and something of this process is unannounced. That has
     /// to be done first, and the sequence asked for again, since what L2 holds may be older.
     pub fn begin(&self, beginning: Beginning) -> Option<Arc<Generation>> {

@@ -12,7 +12,7 @@ use actix_web::{
         },
     },
 };
-use futures_util::{TryFutureExt as _, future};
+use futures_util::{FutureExt as _, TryFutureExt as _, future};
 use serde::Serialize;
 
 use super::{caller::Caller, view_body::ViewBody};
@@ -57,16 +57,16 @@ pub async fn cached<Q: CachedQuery<Value = View>>(
 ///
 /// # Errors
 /// What `allowed` says, [`AppError::NotFound`], and what keeps it from being loaded.
-pub async fn cached_if<Q: CachedQuery<Value = View>, A>(
-    allowed: impl Future<Output = Result<A, AppError>>,
-    app: &App,
-    request: &HttpRequest,
-    caller: &Caller,
+pub fn cached_if<'r, Q: CachedQuery<Value = View>, A>(
+    allowed: impl Future<Output = Result<A, AppError>> + 'r,
+    app: &'r App,
+    request: &'r HttpRequest,
+    caller: &'r Caller,
     query: Q,
-) -> Result<HttpResponse, AppError> {
-    let read = app.queries.get(query, caller.token.as_ref());
-    let (_, read) = future::try_join(allowed, read.map_err(AppError::from)).await?;
-    view(app, request, caller, &read)
+) -> impl Future<Output = Result<HttpResponse, AppError>> + 'r {
+    // Not as an `async fn`, whose future would have room for both once more.
+    let read = app.queries.get(query, caller.token.as_ref()).map_err(AppError::from);
+    future::try_join(allowed, read).map(move |read| view(app, request, caller, &read?.1))
 }
 
 /// 200, 304 if the client has it, 404 if it is known that there is none.

@@ -66,11 +66,16 @@ impl BusyCounterVec {
 impl BusyCounter {
     /// Counts one.
     pub fn inc(&self) {
+        self.inc_by(1);
+    }
+
+    /// Counts so many.
+    pub fn inc_by(&self, number: u64) {
         match self.counts.places.mine().get(self.place) {
             Some(place) => {
-                place.fetch_add(1, Ordering::Relaxed);
+                place.fetch_add(number, Ordering::Relaxed);
             }
-            None => self.total.inc(),
+            None => self.total.inc_by(number),
         }
     }
 }
@@ -102,7 +107,7 @@ pub struct BusyHistogramVec {
 type Part = Mutex<LocalHistogram>;
 
 /// What one thread has seen of one of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BusyHistogram(Arc<Part>);
 
 impl BusyHistogramVec {

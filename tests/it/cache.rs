@@ -10,6 +10,7 @@ mod messages;
 mod outage;
 mod refresh;
 mod runtime;
+mod shares;
 mod storage;
 mod threads;
 mod timeouts;
@@ -27,8 +28,8 @@ use std::{
 
 use lockstep::{
     cache::{
-        Cache, Json, Key, LoadError, Loaded, Policy, PolicyOptions, Question, Read, Settings, Stored, Tag,
-        TierStatus, Token,
+        Cache, Json, Key, LoadError, Loaded, Policy, PolicyOptions, Question, Read, Recalled, Settings,
+        Stored, Tag, TierStatus, Token,
         bus::{BeforeUse, Bus},
     },
     redis::Redis,
@@ -198,8 +199,10 @@ impl Node {
         let question = Question { key: key(), token };
         // As queries do it.
         let read = match self.cache.recall_or_join::<Json<u64>>(policy, question).await {
-            Some(read) => read?,
-            None => self.cache.read(policy, question, || vec![known_tag()], load).await?,
+            Recalled::Answered(read) => read?,
+            Recalled::Unanswered(unanswered) => {
+                self.cache.read_on(policy, question, unanswered, || vec![known_tag()], load).await?
+            }
         };
         Ok((read.value.unwrap().0, read.status.l1, read.status.l2))
     }

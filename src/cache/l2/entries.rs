@@ -1,6 +1,9 @@
 //! Entries in Redis: reading, filling, deleting. Each is done by a script.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use redis::{Cmd, Script};
@@ -122,7 +125,9 @@ impl Link {
         lock_owner: Option<LockOwner>,
     ) -> Result<L2Read, LinkError> {
         let reading = self.asking.reading(wanted, lock_owner);
-        let read = self.watch(async { understand(self.reads.ask(reading).await?) }).await?;
+        // Of the round trip, which others share, account is kept where it is made.
+        let answer = self.reads.ask(reading).await?;
+        let read = understand(answer).inspect_err(|err| self.watch.failed(err, Instant::now()))?;
         read.ok_or_else(|| self.other_epoch())
     }
 
@@ -135,11 +140,10 @@ impl Link {
         for part in wanted.chunks(AT_ONCE) {
             let readings: Vec<_> = part.iter().map(|wanted| self.asking.reading(wanted, None)).collect();
             let mut connection = self.connection.clone();
-            let answers = self.watch(self.asking.ask(&mut connection, &readings)).await?;
+            let answers = self.watch.call(self.asking.ask(&mut connection, &readings)).await?;
             reads.extend(answers.into_iter().map(|answer| {
-                let read = answer.and_then(understand);
-                self.notice(&read);
-                read?.ok_or_else(|| self.other_epoch())
+                let read = answer.and_then(understand).inspect_err(|err| self.watch.notice(err))?;
+                read.ok_or_else(|| self.other_epoch())
             }));
         }
         Ok(reads)
@@ -211,10 +215,11 @@ impl Link {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_STEP);
-            let (next, keys): (u64, Vec<Vec<u8>>) = self.watch(scan.query_async(&mut connection)).await?;
+            let (next, keys): (u64, Vec<Vec<u8>>) =
+                self.watch.call(scan.query_async(&mut connection)).await?;
             if !keys.is_empty() {
                 count += keys.len();
-                self.watch(redis::cmd("UNLINK").arg(keys).exec_async(&mut connection)).await?;
+                self.watch.call(redis::cmd("UNLINK").arg(keys).exec_async(&mut connection)).await?;
             }
             if next == 0 {
                 return Ok(count);
@@ -229,7 +234,8 @@ impl Link {
         let mut connection = self.connection.clone();
         let mut look = redis::pipe();
         look.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
-        let (stored, ttl_ms): (Option<Vec<u8>>, i64) = self.watch(look.query_async(&mut connection)).await?;
+        let (stored, ttl_ms): (Option<Vec<u8>>, i64) =
+            self.watch.call(look.query_async(&mut connection)).await?;
         let Some(stored) = stored else { return Ok(None) };
         let (bytes, envelope) = (stored.len(), Envelope::read(&stored));
         let tags = envelope.as_ref().map(|envelope| envelope.tags.clone()).unwrap_or_default();
@@ -239,7 +245,7 @@ impl Link {
             tags.iter().for_each(|tag| {
                 ask.arg(format!("{}{tag}", self.asking.names.tag_prefix()));
             });
-            versions = self.watch(ask.query_async(&mut connection)).await?;
+            versions = self.watch.call(ask.query_async(&mut connection)).await?;
         }
         let left = Duration::from_millis(u64::try_from(ttl_ms).unwrap_or_default());
         let versions = tags.into_iter().zip(versions).collect();

@@ -16,13 +16,12 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread::{self, ThreadId},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
 use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::{runtime::Handle, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Link, LinkError,
@@ -30,71 +29,102 @@ use super::{
     identify,
     reads::{Answer, Asking, Reading},
     together::Together,
+    watch::Watch,
 };
 use crate::{redis::Redis, sharded::PerThread, telemetry::Chain};
 
 /// Calls over a thread's connection that may be without an answer, one after another.
 const UNANSWERED: u32 = 3;
 
-/// The connections of threads.
-#[derive(Default)]
+/// The connections over which single reads are made.
 pub(super) struct Threads {
-    lanes: PerThread<OnceLock<Own>>,
+    lanes: PerThread<OnceLock<Arc<Lane>>>,
+    /// That of the link, for threads that have none.
+    common: Arc<Lane>,
 }
 
-/// One of them.
-struct Own {
-    thread: ThreadId,
+/// One of them, with all that a read needs, so that a thread that has one counts nothing with the others.
+struct Lane {
+    /// Whose it is.
+    thread: Option<ThreadId>,
     connection: MultiplexedConnection,
+    asking: Arc<Asking>,
+    watch: Arc<Watch>,
+    limit: Duration,
     /// Calls without an answer, one after another.
     unanswered: AtomicU32,
 }
 
 impl Threads {
+    /// Over a link's own connection, whose calls may take so long.
+    pub(super) fn new(
+        connection: &MultiplexedConnection,
+        asking: &Arc<Asking>,
+        watch: &Arc<Watch>,
+        limit: Duration,
+    ) -> Self {
+        let (connection, asking, watch) = (connection.clone(), Arc::clone(asking), Arc::clone(watch));
+        let common = Lane { thread: None, connection, asking, watch, limit, unanswered: AtomicU32::new(0) };
+        Self { lanes: PerThread::default(), common: Arc::new(common) }
+    }
+
     /// That of this thread. Another one's of the same lane stands still when that is busy.
-    fn mine(&self) -> Option<&Own> {
-        self.lanes.mine().get().filter(|own| own.thread == thread::current().id())
+    fn mine(&self) -> &Arc<Lane> {
+        let own = self.lanes.mine().get().filter(|own| own.thread == Some(thread::current().id()));
+        own.unwrap_or(&self.common)
     }
 
     fn add(&self, connection: MultiplexedConnection) {
-        let own = Own { thread: thread::current().id(), connection, unanswered: AtomicU32::new(0) };
+        let Lane { asking, watch, limit, .. } = &*self.common;
+        let own = Lane {
+            thread: Some(thread::current().id()),
+            connection,
+            asking: Arc::clone(asking),
+            watch: Arc::clone(watch),
+            limit: *limit,
+            unanswered: AtomicU32::new(0),
+        };
         // Where another has the lane, this thread does without.
-        let _ = self.lanes.mine().set(own);
+        let _ = self.lanes.mine().set(Arc::new(own));
+    }
+}
+
+impl Lane {
+    /// Reads in one round trip.
+    async fn ask(&self, readings: &[Reading]) -> RedisResult<Vec<RedisResult<Answer>>> {
+        let mut connection = self.connection.clone();
+        let call = in_time(self.limit, self.asking.ask(&mut connection, readings));
+        let outcome = self.watch.call(call).await;
+        if self.is_silent(&outcome) {
+            self.watch.give_up();
+        }
+        let answers = outcome?;
+        if let Some(err) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+            self.watch.failed(err, Instant::now());
+        }
+        Ok(answers)
     }
 
-    /// Whether the connection that was used has fallen silent.
+    /// Whether a thread's own connection has fallen silent. Of the link's others will know.
     fn is_silent<T>(&self, outcome: &RedisResult<T>) -> bool {
-        let Some(own) = self.mine() else { return false };
         match outcome {
-            Err(err) if err.is_timeout() => own.unanswered.fetch_add(1, Ordering::Relaxed) + 1 >= UNANSWERED,
+            Err(err) if err.is_timeout() => {
+                self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 >= UNANSWERED && self.thread.is_some()
+            }
             _ => {
-                own.unanswered.store(0, Ordering::Relaxed);
+                self.unanswered.store(0, Ordering::Relaxed);
                 false
             }
         }
     }
 }
 
-/// Single reads, over the connection of the thread that asks, or over this one.
-pub(super) fn reads(
-    shared: &MultiplexedConnection,
-    threads: &Arc<Threads>,
-    asking: &Arc<Asking>,
-    limit: Duration,
-    broken: CancellationToken,
-) -> Together<Reading, Answer> {
-    let (shared, threads, asking) = (shared.clone(), Arc::clone(threads), Arc::clone(asking));
+/// Single reads, over the connection of the thread that asks, or over that of the link.
+pub(super) fn reads(threads: &Arc<Threads>) -> Together<Reading, Answer> {
+    let threads = Arc::clone(threads);
     Together::new(AT_ONCE, move |readings: Vec<Reading>| {
-        let mut connection = threads.mine().map_or(&shared, |own| &own.connection).clone();
-        let (threads, asking, broken) = (Arc::clone(&threads), Arc::clone(&asking), broken.clone());
-        async move {
-            let outcome = in_time(limit, asking.ask(&mut connection, &readings)).await;
-            if threads.is_silent(&outcome) {
-                broken.cancel();
-            }
-            outcome
-        }
-        .boxed()
+        let lane = Arc::clone(threads.mine());
+        async move { lane.ask(&readings).await }.boxed()
     })
 }
 

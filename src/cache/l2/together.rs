@@ -18,10 +18,13 @@ use crate::sharded::{PerThread, lock};
 /// Reads of one connection, which are asked for by an `R` and answered by a `T`.
 pub(super) struct Together<R, T> {
     lanes: PerThread<Arc<Lane<R, T>>>,
-    batcher: Arc<Batcher<R, T>>,
 }
 
-type Lane<R, T> = Mutex<Vec<Waiting<R, T>>>;
+/// What one thread asks for at this moment.
+struct Lane<R, T> {
+    waiting: Mutex<Vec<Waiting<R, T>>>,
+    batcher: Arc<Batcher<R, T>>,
+}
 
 struct Waiting<R, T> {
     reading: R,
@@ -44,7 +47,9 @@ impl<R: Send + 'static, T: Send + 'static> Together<R, T> {
         most: usize,
         send: impl Fn(Vec<R>) -> BoxFuture<'static, Answers<T>> + Send + Sync + 'static,
     ) -> Self {
-        Self { lanes: PerThread::default(), batcher: Arc::new(Batcher { send: Box::new(send), most }) }
+        let batcher = Arc::new(Batcher { send: Box::new(send), most });
+        let lane = || Arc::new(Lane { waiting: Mutex::default(), batcher: Arc::clone(&batcher) });
+        Self { lanes: PerThread::new(lane) }
     }
 
     /// Asks, along with whatever else this thread asks for at this moment.
@@ -55,14 +60,14 @@ impl<R: Send + 'static, T: Send + 'static> Together<R, T> {
         let (sender, answer) = oneshot::channel();
         let lane = self.lanes.mine();
         let is_first = {
-            let mut waiting = lock(lane);
+            let mut waiting = lock(&lane.waiting);
             waiting.push(Waiting { reading, answer: sender });
             waiting.len() == 1
         };
         if is_first {
-            let (turn, batcher) = (Turn(Some(Arc::clone(lane))), Arc::clone(&self.batcher));
+            let (turn, lane) = (Turn(Some(Arc::clone(lane))), Arc::clone(lane));
             // Its turn comes when those who are being worked on at present have had theirs.
-            tokio::spawn(async move { batcher.send_all(turn.take()).await });
+            tokio::spawn(async move { lane.batcher.send_all(turn.take()).await });
         }
         answer.await.unwrap_or_else(|_gone| Err(not_sent()))
     }
@@ -99,14 +104,14 @@ struct Turn<R, T>(Option<Arc<Lane<R, T>>>);
 impl<R, T> Turn<R, T> {
     /// Ends the duty: whoever asks from now on has another turn.
     fn take(mut self) -> Vec<Waiting<R, T>> {
-        self.0.take().map(|lane| mem::take(&mut *lock(&lane))).unwrap_or_default()
+        self.0.take().map(|lane| mem::take(&mut *lock(&lane.waiting))).unwrap_or_default()
     }
 }
 
 impl<R, T> Drop for Turn<R, T> {
     fn drop(&mut self) {
         if let Some(lane) = self.0.take() {
-            let gone = mem::take(&mut *lock(&lane));
+            let gone = mem::take(&mut *lock(&lane.waiting));
             drop(gone);
         }
     }

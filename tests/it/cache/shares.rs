@@ -1,0 +1,76 @@
+//! Shares of a cache, one for each worker, are one cache.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Gate, Node, Place, Row, is_hit};
+use crate::support::redis::PrivateRedis;
+
+impl Node {
+    /// The same node, as another of its threads has it.
+    fn share(&self) -> Self {
+        Self {
+            cache: self.cache.share(),
+            policy: self.cache.share_policy(&self.policy),
+            registry: self.registry.clone(),
+            _stop: CancellationToken::new().drop_guard(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_share_has_read_or_changed_all_of_them_know() {
+    let node = Node::start(&Place::shared()).await;
+    let (share, row) = (node.share(), Arc::new(Row::default()));
+    assert_eq!(node.read_value(&row).await, 0);
+    let (_, l1, _) = share.read(&row).await;
+    assert!(is_hit(l1));
+    share.write(&row, 1).await;
+    assert_eq!(node.read_value(&row).await, 1);
+    node.write(&row, 2).await;
+    assert_eq!(share.read_value(&row).await, 2);
+    // And they count together.
+    assert_eq!(node.count("lockstep_cache_loads_total", &[("kind", "row")]), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_of_one_share_is_joined_by_the_others() {
+    let node = Node::start(&Place::shared()).await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    let first = node.read_gated(&row, None, Some(Arc::clone(&gate)));
+    let (first, second, ()) = tokio::join!(first, share.read_value(&row), async {
+        gate.reached.notified().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        gate.open.notify_one();
+    });
+    assert_eq!((first.unwrap().0, second), (0, 0));
+    assert_eq!(row.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_whose_read_outlives_a_generation_begins_the_next_one_in_the_new() {
+    let redis = PrivateRedis::start().await;
+    let place = Place { url: redis.url.clone(), namespace: "shares".to_owned() };
+    let node = Node::start(&place).await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    let (first, later) = tokio::join!(share.read_gated(&row, None, Some(Arc::clone(&gate))), async {
+        gate.reached.notified().await;
+        // The generation in which the read under way has begun is over, and the row is another.
+        let _ok: String = redis.run(&["FLUSHALL"]).await;
+        row.value.store(1, Ordering::SeqCst);
+        crate::support::eventually("trust is lost", Duration::from_secs(5), async || {
+            (!node.cache.invalidate(&[super::known_tag()], "test").await.announced).then_some(())
+        })
+        .await;
+        node.trusted().await;
+        let later = share.read_value(&row).await;
+        gate.open.notify_one();
+        later
+    });
+    assert_eq!((first.unwrap().0, later), (0, 1));
+    assert_eq!(node.read_value(&row).await, 1, "the first has left nothing behind");
+}
