@@ -42,12 +42,12 @@ pub use self::{
     tx::{Hooks, Reader, Statement, Tx},
     write::{Announce, Committed, Leave, Work, Written, with_leave},
 };
-use crate::cache::recording;
+use crate::{cache::recording, sharded::Share};
 
 /// The database of a process. Clones are cheap: every cached read takes one along, and how many there are is counted for
 /// each [share](Db::share).
 #[derive(Clone)]
-pub struct Db(Arc<Arc<Inner>>);
+pub struct Db(Share<Inner>);
 
 struct Inner {
     read: Pool<AsyncPgConnection>,
@@ -125,13 +125,13 @@ impl Db {
     }
 
     fn of(inner: Inner) -> Self {
-        Self(Arc::new(Arc::new(inner)))
+        Self(Share::new(Arc::new(inner)))
     }
 
     /// The same for another thread: clones of this one are counted apart from those of the other.
     #[must_use]
     pub fn share(&self) -> Self {
-        Self(Arc::new(Arc::clone(&self.0)))
+        Self(self.0.another())
     }
 
     /// Nobody else can write to this database.

@@ -3,8 +3,9 @@
 
 use std::{
     hash::{BuildHasher, Hash},
+    ops::Deref,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -84,6 +85,38 @@ impl<T> PerThread<T> {
 impl<T: Default> Default for PerThread<T> {
     fn default() -> Self {
         Self::new(T::default)
+    }
+}
+
+/// Something that all threads have, as one of them holds it. Its clones are counted in a place of their own: where all count
+/// in the same, they take it away from each other all the time.
+pub(crate) struct Share<T>(Arc<Whole<T>>);
+
+struct Whole<T>(Arc<T>);
+
+impl<T> Share<T> {
+    /// The first one, or another one of what others have already.
+    pub(crate) fn new(whole: Arc<T>) -> Self {
+        Self(Arc::new(Whole(whole)))
+    }
+
+    /// One that is counted apart from this.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(Arc::clone(&self.0.0))
+    }
+}
+
+impl<T> Clone for Share<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Share<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.0
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) const PROBES: usize = 3;
 /// How many of the latest calls count, how old they may be, and how many it takes for a judgement.
 const WINDOW: usize = 40;
 const WINDOW_TIME: Duration = Duration::from_secs(10);
-const ENOUGH: usize = 10;
+pub(super) const ENOUGH: usize = 10;
 /// Percentages of the calls that count.
 const FAILURES: usize = 25;
 const SLOW_CALLS: usize = 50;

@@ -28,7 +28,7 @@ pub(super) use self::{
     names::Names,
 };
 use self::{
-    reads::{Answer, Asking, Reading},
+    reads::{Asking, Reading},
     threads::Threads,
     together::Together,
     watch::Watch,
@@ -73,7 +73,7 @@ pub struct Link {
     threads: Arc<Threads>,
     asking: Arc<Asking>,
     /// Single reads.
-    reads: Together<Reading, Answer>,
+    reads: Together<Reading, Option<L2Read>>,
     instance: String,
     epoch: u64,
     timeout: Duration,

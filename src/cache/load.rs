@@ -23,7 +23,7 @@ use super::{
     status::{Status, TierStatus},
     trust::Verdict,
 };
-use crate::telemetry::in_this_request;
+use crate::{sharded::Share, telemetry::in_this_request};
 
 /// How long something else is served before it is tried to load again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(super) struct Plan {
     /// The sequence as of which the load begins.
     pub(super) as_of: u64,
     /// Where L2 is filled, if it can be.
-    pub(super) link: Option<Arc<Arc<Link>>>,
+    pub(super) link: Option<Share<Link>>,
     /// What could serve instead, though its time is up.
     pub(super) instead: Option<Arc<Entry>>,
 }
@@ -200,7 +200,7 @@ impl Trip {
     }
 
     /// The link to L2, if that can be used.
-    pub(super) fn l2(&mut self) -> Option<Arc<Arc<Link>>> {
+    pub(super) fn l2(&mut self) -> Option<Share<Link>> {
         match &self.generation.source {
             _ if !self.cache.uses_l2 => None,
             Source::Shared(_) => self.generation.link(),
@@ -219,14 +219,14 @@ impl Trip {
     /// What an answer of L2 means for this load.
     pub(super) fn interpret<T: Stored>(
         &mut self,
-        link: &Arc<Arc<Link>>,
+        link: &Share<Link>,
         interest: &Interest,
         answer: L2Read,
     ) -> AfterL2 {
         let plan = |as_of, instead: Option<Entry>| Plan {
             interest: interest.clone(),
             as_of,
-            link: Some(Arc::clone(link)),
+            link: Some(link.clone()),
             instead: instead.map(Arc::new),
         };
         match answer {

@@ -10,13 +10,13 @@ use super::{
     generation::{Generation, Source},
     l2::Link,
 };
-use crate::sharded::lock;
+use crate::sharded::{Share, lock};
 
 /// A generation, of which reads take as much as they like: how many have it is counted for each share by itself.
 pub(super) struct Present {
     generation: Arc<Generation>,
     /// Of a shared one.
-    link: Option<Arc<Arc<Link>>>,
+    link: Option<Share<Link>>,
 }
 
 impl Deref for Present {
@@ -30,14 +30,14 @@ impl Deref for Present {
 impl Present {
     fn new(generation: Arc<Generation>) -> Self {
         let link = match &generation.source {
-            Source::Shared(link) => Some(Arc::new(Arc::clone(link))),
+            Source::Shared(link) => Some(Share::new(Arc::clone(link))),
             Source::Local | Source::Journal | Source::Untrusted => None,
         };
         Self { generation, link }
     }
 
     /// The way to L2.
-    pub(super) fn link(&self) -> Option<Arc<Arc<Link>>> {
+    pub(super) fn link(&self) -> Option<Share<Link>> {
         self.link.clone()
     }
 }
@@ -51,7 +51,7 @@ impl Cache {
     /// The present generation.
     pub(super) fn present(&self) -> Arc<Present> {
         let mut latest = lock(&self.latest.0);
-        let known = latest.upgrade().filter(|known| self.trust.is_present(known));
+        let known = latest.upgrade().filter(|known| self.trust.is_present(&known.generation));
         known.unwrap_or_else(|| {
             let present = Arc::new(Present::new(self.trust.generation()));
             *latest = Arc::downgrade(&present);

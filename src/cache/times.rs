@@ -62,7 +62,7 @@ impl Times {
         self.expires().since(Moment::of(now))
     }
 
-    /// How long it has been kept.
+    /// How long it has been kept; if it was found when its time was up, how long that has been.
     pub(super) fn age(&self, now: Instant) -> Duration {
         Moment::of(now).since(self.ends.minus(self.life.duration()))
     }

@@ -74,8 +74,9 @@ impl Trust {
     }
 
     /// Whether it is still this one.
-    pub fn is_present(&self, generation: &Generation) -> bool {
-        self.number.load(Ordering::Acquire) == generation.number()
+    pub fn is_present(&self, generation: &Arc<Generation>) -> bool {
+        // Not by its number, which becomes another a moment later.
+        Arc::ptr_eq(&self.present.load(), generation)
     }
 
     /// Begins a generation without a lease. `None`: it is shared, and something of this process is unannounced. That has

@@ -262,9 +262,11 @@ impl Tx {
             let (rows, others, journal) = (rows?, others?, journal?);
             let announced: Vec<_> =
                 rows.iter().filter_map(R::on_save).chain(others.iter().filter_map(S::on_save)).collect();
-            // Otherwise it was asked before the row was there.
+            // Otherwise it may have been asked before the row was there. (One that says the same as an earlier one of this
+            // transaction may be missing all the same; then it is announced once more.)
             let knows = |change| journal.iter().any(|row| row.changes.contains(change));
-            *recorded = announced.iter().all(knows).then_some(journal);
+            let is_told = !announced.is_empty() && announced.iter().all(knows);
+            *recorded = (is_told || (rows.is_empty() && others.is_empty())).then_some(journal);
             changes.extend(announced);
             Ok((first(rows), first(others)))
         }

@@ -1,4 +1,4 @@
-//! The body of an answer that shows what is kept: handed on in the pieces in which it is kept, and not copied.
+//! The body of an answer that shows what is kept: handed on in the pieces in which it is kept, and not copied here.
 
 use std::{
     convert::Infallible,

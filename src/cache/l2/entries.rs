@@ -1,17 +1,11 @@
 //! Entries in Redis: reading, filling, deleting. Each is done by a script.
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{Cmd, Script};
 
-use super::{
-    Link, LinkError, VERSION_LIFE, milliseconds,
-    reads::{Asking, understand},
-};
+use super::{Link, LinkError, VERSION_LIFE, milliseconds, reads::Asking};
 use crate::cache::{
     envelope::Envelope,
     key::{Key, Tag},
@@ -125,10 +119,8 @@ impl Link {
         lock_owner: Option<LockOwner>,
     ) -> Result<L2Read, LinkError> {
         let reading = self.asking.reading(wanted, lock_owner);
-        // Of the round trip, which others share, account is kept where it is made.
-        let answer = self.reads.ask(reading).await?;
-        let read = understand(answer).inspect_err(|err| self.watch.failed(err, Instant::now()))?;
-        read.ok_or_else(|| self.other_epoch())
+        // Account is kept of the round trip, which others share.
+        self.reads.ask(reading).await?.ok_or_else(|| self.other_epoch())
     }
 
     /// The same for many entries in one round trip, without locks. What goes wrong with one is said in its place.
@@ -140,11 +132,8 @@ impl Link {
         for part in wanted.chunks(AT_ONCE) {
             let readings: Vec<_> = part.iter().map(|wanted| self.asking.reading(wanted, None)).collect();
             let mut connection = self.connection.clone();
-            let answers = self.watch.call(self.asking.ask(&mut connection, &readings)).await?;
-            reads.extend(answers.into_iter().map(|answer| {
-                let read = answer.and_then(understand).inspect_err(|err| self.watch.notice(err))?;
-                read.ok_or_else(|| self.other_epoch())
-            }));
+            let answers = self.watch.call_of_parts(self.asking.ask(&mut connection, &readings)).await?;
+            reads.extend(answers.into_iter().map(|read| read?.ok_or_else(|| self.other_epoch())));
         }
         Ok(reads)
     }

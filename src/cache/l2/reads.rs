@@ -31,7 +31,7 @@ const LATER: &[u8] = b"LATER ";
 static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/read.lua")));
 
 /// What the script answers to a read: `OUTCOME SEQUENCE LOCK MS\nENTRY`.
-pub(super) type Answer = Bytes;
+type Answer = Bytes;
 
 /// A read, in the words of the script.
 pub(super) struct Reading {
@@ -76,7 +76,7 @@ impl Asking {
         &self,
         connection: &mut MultiplexedConnection,
         readings: &[Reading],
-    ) -> RedisResult<Vec<RedisResult<Answer>>> {
+    ) -> RedisResult<Vec<RedisResult<Option<L2Read>>>> {
         let mut answers: Vec<Option<RedisResult<Answer>>> = readings.iter().map(|_| None).collect();
         let mut put = |index: usize, answer| answers.get_mut(index).and_then(|slot| slot.replace(answer));
         let mut left: Vec<(usize, &Reading)> = readings.iter().enumerate().collect();
@@ -108,7 +108,8 @@ impl Asking {
             }
             left = again;
         }
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unexpected()))).collect())
+        let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unexpected())));
+        Ok(answers.map(|answer| answer.and_then(understand)).collect())
     }
 
     /// Written in one piece: of all there is, Redis is asked this most.
@@ -148,7 +149,7 @@ fn separate(mut text: Bytes, count: usize) -> Option<Vec<Answer>> {
 ///
 /// # Errors
 /// What went wrong with this read, or when the answer is none of the script's.
-pub(super) fn understand(mut answer: Answer) -> RedisResult<Option<L2Read>> {
+fn understand(mut answer: Answer) -> RedisResult<Option<L2Read>> {
     let (outcome, [sequence, lock, ms], header_end) = header(&answer).ok_or_else(unexpected)?;
     let time = Duration::from_millis(ms);
     let lock = match lock {

@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread::{self, ThreadId},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
@@ -25,9 +25,9 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Link, LinkError,
-    entries::AT_ONCE,
+    entries::{AT_ONCE, L2Read},
     identify,
-    reads::{Answer, Asking, Reading},
+    reads::{Asking, Reading},
     together::Together,
     watch::Watch,
 };
@@ -91,18 +91,14 @@ impl Threads {
 
 impl Lane {
     /// Reads in one round trip.
-    async fn ask(&self, readings: &[Reading]) -> RedisResult<Vec<RedisResult<Answer>>> {
+    async fn ask(&self, readings: &[Reading]) -> RedisResult<Vec<RedisResult<Option<L2Read>>>> {
         let mut connection = self.connection.clone();
         let call = in_time(self.limit, self.asking.ask(&mut connection, readings));
-        let outcome = self.watch.call(call).await;
+        let outcome = self.watch.call_of_parts(call).await;
         if self.is_silent(&outcome) {
             self.watch.give_up();
         }
-        let answers = outcome?;
-        if let Some(err) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-            self.watch.failed(err, Instant::now());
-        }
-        Ok(answers)
+        outcome
     }
 
     /// Whether a thread's own connection has fallen silent. Of the link's others will know.
@@ -120,7 +116,7 @@ impl Lane {
 }
 
 /// Single reads, over the connection of the thread that asks, or over that of the link.
-pub(super) fn reads(threads: &Arc<Threads>) -> Together<Reading, Answer> {
+pub(super) fn reads(threads: &Arc<Threads>) -> Together<Reading, Option<L2Read>> {
     let threads = Arc::clone(threads);
     Together::new(AT_ONCE, move |readings: Vec<Reading>| {
         let lane = Arc::clone(threads.mine());

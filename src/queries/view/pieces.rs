@@ -6,6 +6,8 @@
 
 /// What two pieces have to save.
 const WORTH_IT: usize = 64;
+/// What is longer stays in one piece: beside its length, what an entry takes besides is little.
+const LONGEST: usize = 4096;
 
 /// Bytes in one piece or in two. Equal ones are divided equally.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,8 @@ impl Pieces {
 fn length_of_first(length: usize, undivided: usize) -> usize {
     let first = length - length % step(length);
     let two = first + allocated(length - first);
-    if first < undivided || allocated(length) < two + WORTH_IT { length } else { first }
+    let is_worth_it = length <= LONGEST && allocated(length) >= two + WORTH_IT;
+    if is_worth_it && first >= undivided { first } else { length }
 }
 
 /// What an allocation of so many bytes takes.
@@ -79,8 +82,9 @@ mod tests {
         assert_eq!(lengths(705, 0), (705, 0), "to save 48 is not worth it");
         assert_eq!(lengths(1025, 0), (1024, 1));
         assert_eq!(lengths(1069, 0), (1024, 45));
-        assert_eq!(lengths(18_000, 0), (16_384, 1616));
-        assert_eq!(lengths(20_000, 0), (20_000, 0), "the rest would take as much");
+        assert_eq!(lengths(4000, 0), (4000, 0), "the rest would take as much");
+        assert_eq!(lengths(3700, 0), (3584, 116));
+        assert_eq!(lengths(18_000, 0), (18_000, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Gate, Node, Place, Row, is_hit};
+use super::{Gate, Node, OPTIONS, Place, Row, is_hit};
 use crate::support::redis::PrivateRedis;
 
 impl Node {
@@ -39,7 +39,8 @@ async fn what_one_share_has_read_or_changed_all_of_them_know() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_of_one_share_is_joined_by_the_others() {
-    let node = Node::start(&Place::shared()).await;
+    // Without L2, whose locks would keep the second from loading too.
+    let node = Node::start_with(&Place::shared(), OPTIONS, true, false).await;
     let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
     let first = node.read_gated(&row, None, Some(Arc::clone(&gate)));
     let (first, second, ()) = tokio::join!(first, share.read_value(&row), async {
@@ -67,7 +68,7 @@ async fn a_share_whose_read_outlives_a_generation_begins_the_next_one_in_the_new
         })
         .await;
         node.trusted().await;
-        let later = share.read_value(&row).await;
+        let later = tokio::time::timeout(Duration::from_secs(5), share.read_value(&row)).await.unwrap();
         gate.open.notify_one();
         later
     });
