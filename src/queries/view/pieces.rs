@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(lengths(705, 0), (705, 0), "to save 48 is not worth it");
         assert_eq!(lengths(1025, 0), (1024, 1));
         assert_eq!(lengths(1069, 0), (1024, 45));
-        assert_eq!(lengths(4000, 0), (4000, 0), "the rest would take as much");
+        assert_eq!(lengths(4050, 0), (4050, 0), "the rest would take as much");
         assert_eq!(lengths(3700, 0), (3584, 116));
         assert_eq!(lengths(18_000, 0), (18_000, 0));
     }
