@@ -105,7 +105,7 @@ pub struct Settings {
 /// The cache of one process, as one or more threads hold it: see [`Cache::share`].
 pub struct Cache {
     inner: Arc<Inner>,
-    flights: Arc<Flights>,
+    flights: Flights,
     latest: Latest,
     /// How many locks were asked for, from a number on that no other share comes to.
     locks: AtomicU64,
@@ -165,7 +165,7 @@ impl Cache {
         });
         Ok(Arc::new(Self {
             inner,
-            flights: Arc::default(),
+            flights: Flights::default(),
             latest: Latest::default(),
             locks: AtomicU64::default(),
         }))
@@ -177,9 +177,12 @@ impl Cache {
     pub fn share(&self) -> Arc<Self> {
         // More locks than a share will ever ask for.
         let first_lock = self.shares.fetch_add(1, Ordering::Relaxed) << 48;
-        let flights = Arc::new(Flights::clone(&self.flights));
-        let (inner, latest) = (Arc::clone(&self.inner), Latest::default());
-        Arc::new(Self { inner, flights, latest, locks: AtomicU64::new(first_lock) })
+        Arc::new(Self {
+            inner: Arc::clone(&self.inner),
+            flights: self.flights.another(),
+            latest: Latest::default(),
+            locks: AtomicU64::new(first_lock),
+        })
     }
 
     /// A policy with its numbers, to be made once for each kind of data.

@@ -30,7 +30,7 @@ use super::{
     trust::LEASE,
 };
 use crate::{
-    sharded::{RandomState, Sharded},
+    sharded::{RandomState, Sharded, Share},
     telemetry::in_this_request,
 };
 
@@ -40,9 +40,9 @@ pub(super) type Landing = Result<(Arc<Entry>, Status), LoadError>;
 /// A flight's end, once it has come. `None`: it ended without a landing.
 pub(super) type End = Arc<SetOnce<Option<Landing>>>;
 
-/// The flights under way, by key. A clone has the same.
-#[derive(Clone, Default)]
-pub(super) struct Flights(Arc<Table>);
+/// The flights under way, by key.
+#[derive(Clone)]
+pub(super) struct Flights(Share<Table>);
 
 #[derive(Default)]
 struct Table {
@@ -86,12 +86,23 @@ pub(super) enum Boarding {
 
 /// The right and the duty to load. When dropped, with or without a landing, the flight is over.
 pub(super) struct Leader {
-    flights: Arc<Flights>,
+    flights: Flights,
     key: HashedKey,
     end: End,
 }
 
+impl Default for Flights {
+    fn default() -> Self {
+        Self(Share::new(Arc::default()))
+    }
+}
+
 impl Flights {
+    /// The same for another share of the cache.
+    pub(super) fn another(&self) -> Self {
+        Self(self.0.another())
+    }
+
     /// The flight for `key` that is under way, if it serves. It does if nothing was heard of its tags since it began, if it
     /// reaches as deep as is `required`, and, where hearing cannot be relied on (`must_be_young`), if it began within the
     /// time of a lease.
@@ -109,7 +120,7 @@ impl Flights {
 
     /// The same, and begins one if there is none.
     pub(super) fn board(
-        self: &Arc<Self>,
+        &self,
         key: HashedKey,
         generation: &Generation,
         interest: &Interest,
@@ -125,7 +136,7 @@ impl Flights {
         let end = End::default();
         let (interest, began) = (interest.clone(), Instant::now());
         flights.insert(key, Flight { interest, depth: required, began, end: Arc::clone(&end) });
-        Boarding::Lead(Leader { flights: Arc::clone(self), key, end })
+        Boarding::Lead(Leader { flights: self.clone(), key, end })
     }
 
     /// To be asked for once by whoever looks several times.

@@ -58,11 +58,12 @@ pub enum Recalled<T> {
 /// What was seen of an entry that was no use.
 pub struct Unanswered(Option<Missed>);
 
-/// L1 did not have it, nobody read it, and no token was shown.
+/// An entry that L1 did not have.
 struct Missed {
     l1: TierStatus,
     key: HashedKey,
-    generation: Arc<Present>,
+    /// In which it was seen a moment ago that nobody reads it.
+    unread_in: Option<Arc<Present>>,
 }
 
 /// What L1 has.
@@ -116,8 +117,8 @@ impl Cache {
             Err(status) => status,
         };
         let read = if self.keeps_anything() {
-            let key = self.flights.hashed(question.key);
-            self.read_through(policy, question.token, (l1, key, None), tags, load).await
+            let missed = Missed { l1, key: self.flights.hashed(question.key), unread_in: None };
+            self.read_through(policy, question.token, missed, tags, load).await
         } else {
             self.load_only(policy, load).await
         }?;
@@ -143,10 +144,10 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let Unanswered(Some(Missed { l1, key, generation })) = unanswered else {
+        let Unanswered(Some(missed)) = unanswered else {
             return self.read(policy, question, tags, load).await;
         };
-        let read = self.read_through(policy, None, (l1, key, Some(generation)), tags, load).await?;
+        let read = self.read_through(policy, question.token, missed, tags, load).await?;
         policy.stats.count(&read.status);
         Ok(read)
     }
@@ -189,7 +190,7 @@ impl Cache {
         let (key, generation) = (self.flights.hashed(question.key), self.present());
         let flight = self.flights.join(&key, &generation, Required::Nothing, !self.trust.has_lease());
         let Some(flight) = flight else {
-            return Recalled::Unanswered(Unanswered(Some(Missed { l1, key, generation })));
+            return Recalled::Unanswered(Unanswered(Some(Missed { l1, key, unread_in: Some(generation) })));
         };
         let landing = landed(flight).await;
         match landing.and_then(|it| self.for_who_joined(it, Required::Nothing, 0)) {
@@ -281,8 +282,7 @@ impl Cache {
         self: &Arc<Self>,
         policy: &Arc<Policy>,
         token: Option<&Token>,
-        // Of which entry, and in which generation it was seen a moment ago that nobody reads it.
-        (l1, hashed, mut seen): (TierStatus, HashedKey, Option<Arc<Present>>),
+        missed: Missed,
         tags: impl Fn() -> Vec<Tag>,
         load: F,
     ) -> Result<Read<T>, LoadError>
@@ -291,15 +291,18 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
+        let Missed { l1, key: hashed, mut unread_in } = missed;
         for attempt in 0.. {
-            let (generation, is_unread) = match seen.take() {
-                Some(generation) => (generation, true),
-                None => (self.present(), false),
-            };
+            let is_unread = unread_in.is_some();
+            let generation = unread_in.take().unwrap_or_else(|| self.present());
             let required = required_by(&generation, policy, token);
             let must_be_young = !self.trust.has_lease();
-            let join = || self.flights.join(&hashed, &generation, required, must_be_young);
-            let flight = match if is_unread { None } else { join() } {
+            let joined = if is_unread {
+                None
+            } else {
+                self.flights.join(&hashed, &generation, required, must_be_young)
+            };
+            let flight = match joined {
                 Some(flight) => flight,
                 None => {
                     let tags = tags();

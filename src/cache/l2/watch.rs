@@ -30,11 +30,10 @@ impl Watch {
         &self,
         call: impl Future<Output = RedisResult<Vec<RedisResult<T>>>>,
     ) -> RedisResult<Vec<RedisResult<T>>> {
-        let has_failed = |parts: &Vec<RedisResult<T>>| {
-            parts.iter().filter_map(|part| part.as_ref().err()).for_each(|err| self.notice(err));
-            !parts.is_empty() && parts.iter().all(Result::is_err)
-        };
-        self.judge(call, has_failed).await
+        let has_failed = |parts: &Vec<RedisResult<T>>| !parts.is_empty() && parts.iter().all(Result::is_err);
+        let parts = self.judge(call, has_failed).await?;
+        parts.iter().filter_map(|part| part.as_ref().err()).for_each(|err| self.notice(err));
+        Ok(parts)
     }
 
     async fn judge<T>(
