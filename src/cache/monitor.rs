@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,6 +39,9 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Reads that are watched, and how long each.
 const WATCHED: usize = 64;
 const WATCHED_FOR: Duration = Duration::from_secs(60);
+/// Reads that are considered until it is looked again whether anything has happened. Each takes a lock from other threads,
+/// and is compared with all that are watched.
+const CONSIDERED: usize = 4 * WATCHED;
 /// Comparisons that are begun at once.
 const AT_ONCE: usize = 2;
 
@@ -102,11 +105,28 @@ struct Sample {
 }
 
 /// Reads that are watched.
-#[derive(Default)]
 pub(super) struct Samples {
     watched: Mutex<VecDeque<Sample>>,
-    /// There was no room, so that nobody need look: every read would take the lock from other threads.
-    is_full: AtomicBool,
+    /// Reads that may still be considered; none, once there was no room.
+    to_consider: AtomicUsize,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self { watched: Mutex::default(), to_consider: AtomicUsize::new(CONSIDERED) }
+    }
+}
+
+impl Samples {
+    /// Whether one more read is to be considered.
+    fn may_consider(&self) -> bool {
+        // Two at once may take the same for one: nothing depends on the number.
+        let left = self.to_consider.load(Ordering::Relaxed);
+        if left > 0 {
+            self.to_consider.store(left - 1, Ordering::Relaxed);
+        }
+        left > 0
+    }
 }
 
 /// A difference between a tier and the database.
@@ -130,8 +150,8 @@ impl Cache {
         if policy.options.ends_by_time || !self.keeps_anything() {
             return;
         }
-        // Whoever comes while there is no room, or while others are looking, is not needed.
-        if self.samples.is_full.load(Ordering::Relaxed) {
+        // Whoever comes when enough have come, or while others are looking, is not needed.
+        if !self.samples.may_consider() {
             return;
         }
         let Ok(mut watched) = self.samples.watched.try_lock() else { return };
@@ -149,7 +169,9 @@ impl Cache {
                 subject: Arc::new(subject),
             });
         }
-        self.samples.is_full.store(watched.len() >= WATCHED, Ordering::Relaxed);
+        if watched.len() >= WATCHED {
+            self.samples.to_consider.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Compares, until stopped.
@@ -181,8 +203,8 @@ impl Cache {
             outdated == Some(true) || !sample.interest.still_serves(&generation.interest(&sample.tags))
         });
         *watched = quiet;
-        // Or what is left has been watched for long enough.
-        self.samples.is_full.store(false, Ordering::Relaxed);
+        // Also if none has gone: those that are left may have been watched for long enough.
+        self.samples.to_consider.store(CONSIDERED, Ordering::Relaxed);
         disturbed.into()
     }
 
