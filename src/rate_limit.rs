@@ -30,16 +30,16 @@ use sha2::Sha256;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-pub use self::{
-    limiter::Limiter,
-    pending::Pending,
-    policy::{Plan, Quota, Verdict},
-};
 use self::{
     limiter::Rules,
     numbers::Numbers,
     policy::{Log, Policy},
     shared::Shared,
+};
+pub use self::{
+    limiter::{Limiter, Meter},
+    pending::Pending,
+    policy::{Plan, Quota, Verdict},
 };
 use crate::{
     config::{Rate, RateLimitConfig},
@@ -56,6 +56,16 @@ pub enum Charge {
     Message,
     /// Nothing.
     Free,
+}
+
+impl Charge {
+    /// What is free is judged by none, and shown by that of requests.
+    const fn plan(self) -> usize {
+        match self {
+            Self::Request | Self::Free => REQUEST,
+            Self::Message => MESSAGE,
+        }
+    }
 }
 
 /// All limits that count over all instances.
@@ -118,18 +128,13 @@ impl Limits {
     /// Charges a user. The answer may still be on its way.
     #[must_use]
     pub fn charge(&self, user: UserId, charge: Charge) -> Option<Pending> {
-        match charge {
-            Charge::Request => Some(self.users.charge(user.as_uuid().as_u128(), REQUEST)),
-            Charge::Message => Some(self.users.charge(user.as_uuid().as_u128(), MESSAGE)),
-            Charge::Free => None,
-        }
+        (charge != Charge::Free).then(|| self.users.charge(user.as_uuid().as_u128(), charge.plan()))
     }
 
-    /// Whether it is known here that a user has asked too much, free of charge.
+    /// What a user may ask, for whoever wants to know before he charges it. `None`: it is free.
     #[must_use]
-    pub fn refuses(&self, user: UserId, charge: Charge) -> bool {
-        let plan = if charge == Charge::Message { MESSAGE } else { REQUEST };
-        charge != Charge::Free && self.users.refuses(user.as_uuid().as_u128(), plan)
+    pub fn meter(&self, user: UserId, charge: Charge) -> Option<Meter<'_>> {
+        (charge != Charge::Free).then(|| self.users.meter(user.as_uuid().as_u128(), charge.plan()))
     }
 
     /// Where a user stands, free of charge.
@@ -140,7 +145,7 @@ impl Limits {
     /// The plan by which a charge is judged.
     #[must_use]
     pub fn plan(&self, charge: Charge) -> &Plan {
-        self.users.plan(if charge == Charge::Message { MESSAGE } else { REQUEST })
+        self.users.plan(charge.plan())
     }
 
     /// Charges an attempt to prove who one is to the address that it comes from.

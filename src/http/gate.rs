@@ -27,7 +27,7 @@ use crate::{
     db::with_leave,
     domain::id::{UserId, WorkspaceId},
     error::{AppError, SignIn},
-    rate_limit::{Charge, Verdict, headers},
+    rate_limit::{Charge, Meter, Verdict, headers},
     services::events::take_ticket,
 };
 
@@ -52,16 +52,17 @@ pub async fn let_in(
     let recalled = recall_sign_in(&app.queries, user, &caller.credential, workspace, token.as_ref());
     let sign_in = match recalled {
         Some(sign_in) => Ok(sign_in),
-        // With a token it is the caller who decides how much of this would be found in no memory.
-        None if access.may_begin
-            && token.is_none()
-            && request.method().is_safe()
-            && !app.limits.refuses(user, access.charge) =>
-        {
-            // Apart, so that a hit does not carry about what only this needs.
-            return Box::pin(begin(&app, caller, workspace, request, next)).await;
+        None => {
+            // With a token it is the caller who decides how much of this would be found in no memory.
+            if access.may_begin && token.is_none() && request.method().is_safe() {
+                let meter = app.limits.meter(user, access.charge);
+                if !meter.as_ref().is_some_and(Meter::refuses) {
+                    // Apart, so that a hit does not carry about what only this needs.
+                    return Box::pin(begin(&app, caller, meter, workspace, request, next)).await;
+                }
+            }
+            sign_in(&app.queries, user, &caller.credential, workspace, token.as_ref()).await
         }
-        None => sign_in(&app.queries, user, &caller.credential, workspace, token.as_ref()).await,
     };
     match is_staff(&app, sign_in) {
         Ok(is_staff) => caller.is_staff = Some(is_staff),
@@ -121,6 +122,7 @@ pub(super) fn settle(
 async fn begin(
     app: &App,
     caller: Caller,
+    meter: Option<Meter<'_>>,
     workspace: Option<WorkspaceId>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -132,8 +134,8 @@ async fn begin(
     let admitting = async {
         let (credential, token) = (&caller.credential, caller.token.as_ref());
         let is_staff = is_staff(app, sign_in(&app.queries, user, credential, workspace, token).await)?;
-        let verdict = match app.limits.charge(user, caller.charge) {
-            Some(charged) => Some(charged.await),
+        let verdict = match meter {
+            Some(meter) => Some(meter.charge().await),
             None => None,
         };
         Ok::<_, AppError>((is_staff, verdict))

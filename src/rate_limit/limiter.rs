@@ -90,7 +90,15 @@ impl Limiter {
             return Pending::Ready(Some(Verdict::unlimited()));
         }
         let now = Instant::now();
-        let subject = self.subject(subject, now);
+        self.charge_known(self.subject(subject, now), plan, now)
+    }
+
+    /// A subject of which more than one thing is to be asked.
+    pub(super) fn meter(self: &Arc<Self>, subject: u128, plan: usize) -> Meter<'_> {
+        Meter { limiter: self, subject: self.subject(subject, Instant::now()), plan }
+    }
+
+    fn charge_known(self: &Arc<Self>, subject: Arc<Subject>, plan: usize, now: Instant) -> Pending {
         let mut state = subject.state();
         let Some(shared) = &self.shared else {
             let verdict = self.decide_here(&mut state, plan, 1, now);
@@ -122,12 +130,6 @@ impl Limiter {
             self.main.spawn(async move { limiter.serve(&shared, subject, plan).await });
         }
         Pending::Waiting(answer)
-    }
-
-    /// Whether a refusal of this subject is still known to hold, free of charge.
-    pub(super) fn refuses(&self, subject: u128, plan: usize) -> bool {
-        let now = Instant::now();
-        self.subject(subject, now).state().kind(plan).denial(now).is_some()
     }
 
     /// Where a subject stands, free of charge.
@@ -342,6 +344,30 @@ impl Limiter {
                 window.charge(log, now);
             }
         }
+    }
+}
+
+/// What one subject may ask by one plan.
+pub struct Meter<'l> {
+    limiter: &'l Arc<Limiter>,
+    subject: Arc<Subject>,
+    plan: usize,
+}
+
+impl Meter<'_> {
+    /// Whether a refusal is still known to hold, free of charge.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.subject.state().kind(self.plan).denial(Instant::now()).is_some()
+    }
+
+    /// Charges a request. What needs Redis is under way when this returns.
+    #[must_use]
+    pub fn charge(self) -> Pending {
+        if self.limiter.plan(self.plan).logs.is_empty() {
+            return Pending::Ready(Some(Verdict::unlimited()));
+        }
+        self.limiter.charge_known(self.subject, self.plan, Instant::now())
     }
 }
 
