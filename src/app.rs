@@ -27,6 +27,7 @@ use crate::{
     rate_limit::{Limits, shared::Shared},
     realtime::hub::Hub,
     redis::Redis,
+    sharded::lasting_header,
 };
 
 /// What every request can reach. Each worker has a handle of its own, of which its requests may take more: counted in one
@@ -220,7 +221,7 @@ impl State {
             cursors: cursor_key(&secret, &config.auth.previous_secrets),
             metrics,
             public_url: config.server.public_url.clone(),
-            served_by: HeaderValue::from_str(&config.server.instance_id)?,
+            served_by: lasting_header(&config.server.instance_id)?,
             cache_status: config.cache.status,
             readiness,
             hub,

@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use actix_web::http::header::{HeaderValue, InvalidHeaderValue};
+use bytes::Bytes;
 pub(crate) use foldhash::quality::RandomState;
 
 /// How many parts there are.
@@ -118,6 +120,17 @@ impl<T> Deref for Share<T> {
     fn deref(&self) -> &T {
         &self.0.0
     }
+}
+
+/// The value of a header that goes with every answer. It is kept for as long as the process lives, so that no thread has to
+/// count who has it: to be made once for each setting, never for a request.
+///
+/// # Errors
+/// When no header may hold the text.
+pub(crate) fn lasting_header(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    // Looked at first: what no header may hold need not be kept.
+    HeaderValue::from_str(text)?;
+    HeaderValue::from_maybe_shared(Bytes::from_static(Box::leak(Box::<[u8]>::from(text.as_bytes()))))
 }
 
 /// What a panic elsewhere has left is whole: nothing that is done under these locks panics half-way.

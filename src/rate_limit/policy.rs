@@ -6,7 +6,7 @@ use actix_web::http::header::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use super::subject::most_leased;
-use crate::config::Rate;
+use crate::{config::Rate, sharded::lasting_header};
 
 /// A limit with its name, as callers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Plan {
         let words = policies
             .iter()
             .map(|Policy { name, rate }| format!("\"{name}\";q={};w={}", rate.count, rate.window.as_secs()));
-        let header = HeaderValue::try_from(words.collect::<Vec<_>>().join(", ")).ok();
+        let header = lasting_header(&words.collect::<Vec<_>>().join(", ")).ok();
         let most_leased =
             most_leased(policies.iter().map(|policy| policy.rate.count).min().unwrap_or_default());
         Self { logs: used.into_iter().map(|(index, _)| index).collect(), policies, header, most_leased }
