@@ -150,9 +150,8 @@ impl Generation {
 
     /// From now on, invalidations of these tags are remembered for as long as the interest is held.
     pub fn interest(&self, tags: &[Tag]) -> Interest {
-        let watched = tags.iter().map(|tag| Watched::new(self.tags.state(tag.as_str())));
-        let tags = iter::once(Watched::new(Arc::clone(&self.all))).chain(watched).collect();
-        Interest { generation: self.number, tags }
+        let tags = tags.iter().map(|tag| Watched::new(self.tags.state(tag.as_str()))).collect();
+        Interest { generation: self.number, heard_of_all: self.all.heard(), tags }
     }
 
     /// A stamp for what was read as of sequence `as_of`: with the tags of `interest`, taken before the
@@ -166,9 +165,11 @@ impl Generation {
         learned: impl IntoIterator<Item = &'t str>,
         as_of: u64,
     ) -> Option<Stamp> {
-        let mut tags: Vec<_> = interest.tags.iter().map(|tag| Arc::clone(&tag.state)).collect();
+        let watched = interest.tags.iter().map(|tag| Arc::clone(&tag.state));
+        let mut tags: Vec<_> = iter::once(Arc::clone(&self.all)).chain(watched).collect();
+        let known = tags.len();
         tags.extend(learned.into_iter().map(|tag| self.tags.state(tag)));
-        if tags.len() > interest.tags.len() {
+        if tags.len() > known {
             // Looked at after the states were taken: what was heard before is still in `recent`, which
             // keeps its state alive; what is heard from now on meets the state just taken.
             if self.floor.load(Ordering::Acquire) > as_of {
@@ -263,6 +264,9 @@ impl Generation {
 #[derive(Debug, Clone)]
 pub struct Interest {
     generation: u64,
+    /// What had been heard of the tag that everything has, which each generation holds itself: were it held here, all
+    /// threads would count references in its place all the time.
+    heard_of_all: u64,
     tags: Arc<[Watched]>,
 }
 
@@ -284,13 +288,17 @@ impl Watched {
 impl Interest {
     /// Nothing was heard of these tags since: a load begun for this serves whoever comes now.
     pub fn holds_in(&self, present: &Generation) -> bool {
-        self.generation == present.number && self.tags.iter().all(|tag| tag.state.heard() == tag.heard)
+        self.generation == present.number
+            && self.heard_of_all == present.all.heard()
+            && self.tags.iter().all(|tag| tag.state.heard() == tag.heard)
     }
 
     /// Nothing was heard of these tags between the two: a load begun for `self` serves `later` too.
     pub fn still_serves(&self, later: &Self) -> bool {
         let heard = self.tags.iter().map(|tag| tag.heard);
-        self.generation == later.generation && heard.eq(later.tags.iter().map(|tag| tag.heard))
+        self.generation == later.generation
+            && self.heard_of_all == later.heard_of_all
+            && heard.eq(later.tags.iter().map(|tag| tag.heard))
     }
 }
 
