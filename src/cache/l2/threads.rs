@@ -93,7 +93,9 @@ impl Lane {
     /// Reads in one round trip.
     async fn ask(&self, readings: &[Reading]) -> RedisResult<Vec<RedisResult<Option<L2Read>>>> {
         let mut connection = self.connection.clone();
-        let call = in_time(self.limit, self.asking.ask(&mut connection, readings));
+        // In one place: each that is waited for within another would move it.
+        let asked = Box::pin(self.asking.ask(&mut connection, readings));
+        let call = in_time(self.limit, asked);
         let outcome = self.watch.call_of_parts(call).await;
         if self.is_silent(&outcome) {
             self.watch.give_up();
