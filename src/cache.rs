@@ -105,7 +105,10 @@ pub struct Settings {
 /// The cache of one process, as one or more threads hold it: see [`Cache::share`].
 pub struct Cache {
     inner: Arc<Inner>,
+    /// What readers of this share wait for.
     flights: Flights,
+    /// What this process loads.
+    loads: Flights,
     latest: Latest,
     /// How many locks were asked for, from a number on that no other share comes to.
     locks: AtomicU64,
@@ -163,9 +166,11 @@ impl Cache {
             threads: watch::Sender::default(),
             main,
         });
+        let loads = Flights::default();
         Ok(Arc::new(Self {
             inner,
-            flights: Flights::default(),
+            flights: loads.apart(),
+            loads,
             latest: Latest::default(),
             locks: AtomicU64::default(),
         }))
@@ -179,7 +184,8 @@ impl Cache {
         let first_lock = self.shares.fetch_add(1, Ordering::Relaxed) << 48;
         Arc::new(Self {
             inner: Arc::clone(&self.inner),
-            flights: self.flights.another(),
+            flights: self.flights.apart(),
+            loads: self.loads.another(),
             latest: Latest::default(),
             locks: AtomicU64::new(first_lock),
         })

@@ -115,17 +115,17 @@ impl Queries {
         token: Option<&Token>,
     ) -> Result<Read<Q::Value>, LoadError> {
         let question = Question { key: query.key(), token };
-        match self.cache.recall_or_join(self.policy(Q::KIND), question).await {
+        match self.cache.recall_or_join(self.policy(Q::KIND), &question).await {
             Recalled::Answered(read) => read,
             // Apart, so that whoever needs none makes and moves nothing that only a load needs.
-            Recalled::Unanswered(unanswered) => Box::pin(self.load(query, question, unanswered)).await,
+            Recalled::Unanswered(unanswered) => Box::pin(self.load(query, &question, unanswered)).await,
         }
     }
 
     async fn load<Q: CachedQuery>(
         &self,
         query: Q,
-        question: Question<'_>,
+        question: &Question<'_>,
         unanswered: Unanswered,
     ) -> Result<Read<Q::Value>, LoadError> {
         let policy = self.policy(Q::KIND);
@@ -178,10 +178,10 @@ impl Queries {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        match self.cache.recall_or_join(policy, question).await {
+        match self.cache.recall_or_join(policy, &question).await {
             Recalled::Answered(read) => read,
             Recalled::Unanswered(unanswered) => {
-                Box::pin(self.cache.read_on(policy, question, unanswered, || tags.clone(), load)).await
+                Box::pin(self.cache.read_on(policy, &question, unanswered, || tags.clone(), load)).await
             }
         }
     }

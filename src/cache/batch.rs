@@ -86,8 +86,8 @@ impl Cache {
                     Err(status) => status,
                 };
                 let interest = generation.interest(tags);
-                let (hashed, must_be_young) = (self.flights.hashed(*key), !self.trust.has_lease());
-                match self.flights.board(hashed, &generation, &interest, required, must_be_young) {
+                let hashed = self.loads.hashed(*key);
+                match self.loads.board(hashed, &generation, &interest, required, &self.trust) {
                     Boarding::Join(flight) => waiting.push((item, flight, l1, false)),
                     Boarding::Lead(leader) => {
                         waiting.push((item, leader.passenger(), l1, true));

@@ -1,4 +1,5 @@
-//! Single flight: one load per key at a time in this process.
+//! Single flight: one load per key at a time in this process, and one look into L2 in each share of the cache. To look
+//! takes less time than to wake another thread, so no thread waits for what another only looks for.
 //!
 //! **Invariant.** A reader never receives a value from a load that began before an invalidation that this process
 //! had heard of when the reader came. Two checks see to it: a reader joins only a flight of the same generation
@@ -27,7 +28,7 @@ use super::{
     generation::{Generation, Interest, Required},
     key::Key,
     status::Status,
-    trust::LEASE,
+    trust::{LEASE, Trust},
 };
 use crate::{
     sharded::{RandomState, Sharded, Share},
@@ -103,19 +104,25 @@ impl Flights {
         Self(self.0.another())
     }
 
+    /// Others, of which a key's hash is the same.
+    pub(super) fn apart(&self) -> Self {
+        let hasher = self.0.hasher.clone();
+        Self(Share::new(Arc::new(Table { shards: Sharded::default(), hasher })))
+    }
+
     /// The flight for `key` that is under way, if it serves. It does if nothing was heard of its tags since it began, if it
-    /// reaches as deep as is `required`, and, where hearing cannot be relied on (`must_be_young`), if it began within the
-    /// time of a lease.
+    /// reaches as deep as is `required`, and, without a lease, where hearing cannot be relied on, if it began within the time
+    /// of one.
     pub(super) fn join(
         &self,
         key: &HashedKey,
         generation: &Generation,
         required: Required,
-        must_be_young: bool,
+        trust: &Trust,
     ) -> Option<End> {
         let flights = self.0.shards.of(key);
         let flight = flights.get(key)?;
-        flight.serves(generation, required, must_be_young).then(|| Arc::clone(&flight.end))
+        flight.serves(generation, required, trust, Instant::now()).then(|| Arc::clone(&flight.end))
     }
 
     /// The same, and begins one if there is none.
@@ -125,16 +132,16 @@ impl Flights {
         generation: &Generation,
         interest: &Interest,
         required: Required,
-        must_be_young: bool,
+        trust: &Trust,
     ) -> Boarding {
+        let began = Instant::now();
         let mut flights = self.0.shards.of(&key);
         if let Some(flight) = flights.get(&key)
-            && flight.serves(generation, required, must_be_young)
+            && flight.serves(generation, required, trust, began)
         {
             return Boarding::Join(Arc::clone(&flight.end));
         }
-        let end = End::default();
-        let (interest, began) = (interest.clone(), Instant::now());
+        let (end, interest) = (End::default(), interest.clone());
         flights.insert(key, Flight { interest, depth: required, began, end: Arc::clone(&end) });
         Boarding::Lead(Leader { flights: self.clone(), key, end })
     }
@@ -146,10 +153,10 @@ impl Flights {
 }
 
 impl Flight {
-    fn serves(&self, generation: &Generation, required: Required, must_be_young: bool) -> bool {
-        self.interest.holds_in(generation)
-            && self.depth >= required
-            && (!must_be_young || self.began.elapsed() < LEASE)
+    fn serves(&self, generation: &Generation, required: Required, trust: &Trust, now: Instant) -> bool {
+        // The lease first, as for entries: see `Trust::judge_at`.
+        let is_heard_of = trust.has_lease_at(now) || now.saturating_duration_since(self.began) < LEASE;
+        is_heard_of && self.interest.holds_in(generation) && self.depth >= required
     }
 }
 
@@ -173,6 +180,20 @@ impl Leader {
         if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(&flight.end, &self.end)) {
             flights.remove(&self.key);
         }
+    }
+}
+
+/// Leads a load of this process, for which the readers of one share wait by a flight of their own.
+pub(super) struct Leaders {
+    pub(super) of_process: Leader,
+    pub(super) of_share: Leader,
+}
+
+impl Leaders {
+    /// Ends both flights.
+    pub(super) fn land(self, landing: Landing) {
+        self.of_process.land(landing.clone());
+        self.of_share.land(landing);
     }
 }
 

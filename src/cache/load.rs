@@ -14,7 +14,7 @@ use std::{
 use super::{
     Cache, LoadError, Loaded,
     entry::{Entry, Stored},
-    flight::{Landing, Leader},
+    flight::{Boarding, End, Landing, Leader, Leaders, landed},
     generation::{Interest, Required, Source},
     key::{Key, Tag},
     l2::{L2Read, Left, Link, LinkError, Lock, LockOwner, Wanted},
@@ -64,6 +64,15 @@ impl Plan {
     }
 }
 
+/// What came of looking into L2.
+enum Looked {
+    /// An entry, which is perhaps to be renewed.
+    Found(Entry, Option<Plan>),
+    /// Another thread has loaded it meanwhile.
+    Joined(Landing),
+    Load(Plan),
+}
+
 /// What L2 left to do.
 pub(super) enum AfterL2 {
     /// It had the value, which is perhaps to be renewed.
@@ -84,18 +93,57 @@ impl Trip {
     {
         let owner = self.cache.lock_owner();
         match self.look_in_l2::<T>(interest, owner).await {
-            Ok((entry, renewal)) => {
+            Looked::Found(entry, renewal) => {
                 leader.land(Ok((self.keep(entry), self.status)));
                 if let Some(plan) = renewal {
                     self.policy.stats.refreshed_l2.inc();
                     self.begin_load(plan, owner, load, None);
                 }
             }
-            Err(plan) => self.begin_load(plan, owner, load, Some(leader)),
+            Looked::Joined(landing) => leader.land(landing),
+            // Apart, so that a look that finds something is not made with room for what only a load needs.
+            Looked::Load(plan) => Box::pin(self.load_or_join(plan, owner, load, leader)).await,
         }
     }
 
-    fn begin_load<T, F, L>(self, plan: Plan, owner: LockOwner, load: F, waiting: Option<Leader>)
+    /// A load, unless another thread of this process is at it.
+    async fn load_or_join<T, F, L>(self, mut plan: Plan, owner: LockOwner, load: F, of_share: Leader)
+    where
+        T: Stored,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
+    {
+        let (loads, trust) = (&self.cache.loads, &self.cache.trust);
+        let key = loads.hashed(self.key);
+        for attempt in 0.. {
+            match loads.board(key, &self.generation, &plan.interest, self.required, trust) {
+                Boarding::Lead(of_process) => {
+                    let waiting = Some(Leaders { of_process, of_share });
+                    return self.begin_load(plan, owner, load, waiting);
+                }
+                Boarding::Join(flight) => {
+                    if let Some(landing) = self.joined(flight, attempt).await {
+                        of_share.land(landing);
+                        if let Some(link) = plan.link {
+                            // At worst others wait until the lock's time is up.
+                            let _ = link.unlock(&self.key, owner).await;
+                        }
+                        return;
+                    }
+                }
+            }
+            plan.interest = self.generation.interest(&self.tags);
+            plan.as_of = self.generation.applied();
+        }
+    }
+
+    /// What the load of another thread brings to those who wait for this one.
+    async fn joined(&self, flight: End, attempt: usize) -> Option<Landing> {
+        let landing = self.cache.for_who_joined(landed(flight).await?, self.required, attempt)?;
+        Some(landing.map(|(entry, _)| (entry, Status::collapsed(self.status.l1))))
+    }
+
+    fn begin_load<T, F, L>(self, plan: Plan, owner: LockOwner, load: F, waiting: Option<Leaders>)
     where
         T: Stored,
         F: FnOnce() -> L + Send + 'static,
@@ -106,8 +154,13 @@ impl Trip {
     }
 
     /// Loads, fills both tiers, and tells those who wait, if there are any.
-    async fn load_and_fill<T, L>(mut self, plan: Plan, owner: LockOwner, load: L, mut waiting: Option<Leader>)
-    where
+    async fn load_and_fill<T, L>(
+        mut self,
+        plan: Plan,
+        owner: LockOwner,
+        load: L,
+        mut waiting: Option<Leaders>,
+    ) where
         T: Stored,
         L: Future<Output = Result<Loaded<T>, BoxError>>,
     {
@@ -154,15 +207,11 @@ impl Trip {
     }
 
     /// An entry of L2, which is perhaps to be renewed, or what is to be loaded.
-    async fn look_in_l2<T: Stored>(
-        &mut self,
-        interest: Interest,
-        owner: LockOwner,
-    ) -> Result<(Entry, Option<Plan>), Plan> {
+    async fn look_in_l2<T: Stored>(&mut self, interest: Interest, owner: LockOwner) -> Looked {
         // Every invalidation up to here was applied before the interest was taken or is remembered by it.
         let as_of = self.generation.applied();
         let Some(link) = self.l2() else {
-            return Err(Plan::without_l2(interest, as_of));
+            return Looked::Load(Plan::without_l2(interest, as_of));
         };
         let mut asks_for_lock = (self.required != Required::Load).then_some(owner);
         let mut patience_ends = None;
@@ -173,7 +222,7 @@ impl Trip {
                 Ok(answer) => answer,
                 Err(err) => {
                     self.l2_failed(&err);
-                    return Err(Plan::without_l2(interest, as_of));
+                    return Looked::Load(Plan::without_l2(interest, as_of));
                 }
             };
             match self.interpret::<T>(&link, &interest, answer) {
@@ -186,11 +235,22 @@ impl Trip {
                         // Once more, for what there is instead.
                         asks_for_lock = None;
                     }
+                    // By now it is known whether it is a thread of this process that loads it.
+                    if let Some(landing) = self.join_other_thread().await {
+                        return Looked::Joined(landing);
+                    }
                 }
-                AfterL2::Found(entry, renewal) => return Ok((entry, renewal)),
-                AfterL2::Load(plan) => return Err(plan),
+                AfterL2::Found(entry, renewal) => return Looked::Found(entry, renewal),
+                AfterL2::Load(plan) => return Looked::Load(plan),
             }
         }
+    }
+
+    /// What another thread of this process is loading, once it has.
+    async fn join_other_thread(&self) -> Option<Landing> {
+        let (loads, trust) = (&self.cache.loads, &self.cache.trust);
+        let flight = loads.join(&loads.hashed(self.key), &self.generation, self.required, trust)?;
+        self.joined(flight, 0).await
     }
 
     pub(super) fn l2_failed(&mut self, err: &LinkError) {
@@ -306,9 +366,9 @@ impl Trip {
     }
 }
 
-fn land(waiting: &mut Option<Leader>, landing: Landing) {
-    if let Some(leader) = waiting.take() {
-        leader.land(landing);
+fn land(waiting: &mut Option<Leaders>, landing: Landing) {
+    if let Some(leaders) = waiting.take() {
+        leaders.land(landing);
     }
 }
 

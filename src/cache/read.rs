@@ -134,7 +134,7 @@ impl Cache {
     pub async fn read_on<T, F, L>(
         self: &Arc<Self>,
         policy: &Arc<Policy>,
-        question: Question<'_>,
+        question: &Question<'_>,
         unanswered: Unanswered,
         tags: impl Fn() -> Vec<Tag>,
         load: F,
@@ -144,24 +144,27 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let Unanswered(Some(missed)) = unanswered else {
-            return self.read(policy, question, tags, load).await;
-        };
-        let read = self.read_through(policy, question.token, missed, tags, load).await?;
-        policy.stats.count(&read.status);
-        Ok(read)
+        match unanswered {
+            Unanswered(Some(missed)) => {
+                let read = self.read_through(policy, question.token, missed, tags, load).await?;
+                policy.stats.count(&read.status);
+                Ok(read)
+            }
+            // Seldom, and apart: it would make every read larger.
+            Unanswered(None) => Box::pin(self.read(policy, *question, tags, load)).await,
+        }
     }
 
     /// What this process holds and may use, at once. `None`: it has to be read, or to be renewed.
     pub fn recall<T: Stored>(&self, policy: &Arc<Policy>, question: Question<'_>) -> Option<Read<T>> {
-        self.look_at_once(policy, question).ok()
+        self.look_at_once(policy, &question).ok()
     }
 
     /// The same, or what is to be said of L1 if it was no use.
     fn look_at_once<T: Stored>(
         &self,
         policy: &Arc<Policy>,
-        question: Question<'_>,
+        question: &Question<'_>,
     ) -> Result<Read<T>, Option<TierStatus>> {
         // A token may need more than is known here.
         let required = if question.token.is_none() { Required::Nothing } else { Required::Load };
@@ -178,19 +181,22 @@ impl Cache {
     pub async fn recall_or_join<T: Stored>(
         &self,
         policy: &Arc<Policy>,
-        question: Question<'_>,
+        question: &Question<'_>,
     ) -> Recalled<T> {
-        let nothing_seen = Recalled::Unanswered(Unanswered(None));
         let l1 = match self.look_at_once(policy, question) {
             Ok(read) => return Recalled::Answered(Ok(read)),
             // What a token needs is found out by a read; and without a tier nothing is shared.
             Err(Some(l1)) if question.token.is_none() && self.keeps_anything() => l1,
-            Err(_) => return nothing_seen,
+            Err(_) => return Recalled::Unanswered(Unanswered(None)),
         };
-        let (key, generation) = (self.flights.hashed(question.key), self.present());
-        let flight = self.flights.join(&key, &generation, Required::Nothing, !self.trust.has_lease());
-        let Some(flight) = flight else {
-            return Recalled::Unanswered(Unanswered(Some(Missed { l1, key, unread_in: Some(generation) })));
+        let flight = {
+            let (key, generation) = (self.flights.hashed(question.key), self.present());
+            let flight = self.flights.join(&key, &generation, Required::Nothing, &self.trust);
+            let Some(flight) = flight else {
+                let missed = Missed { l1, key, unread_in: Some(generation) };
+                return Recalled::Unanswered(Unanswered(Some(missed)));
+            };
+            flight
         };
         let landing = landed(flight).await;
         match landing.and_then(|it| self.for_who_joined(it, Required::Nothing, 0)) {
@@ -199,7 +205,7 @@ impl Cache {
                 Recalled::Answered(read.inspect(|read| policy.stats.count(&read.status)))
             }
             // Whom it does not serve reads for himself, and may have to wait for one more.
-            None => nothing_seen,
+            None => Recalled::Unanswered(Unanswered(None)),
         }
     }
 
@@ -255,8 +261,13 @@ impl Cache {
     {
         let generation = self.present();
         let interest = generation.interest(&tags);
-        let boarding =
-            self.flights.board(self.flights.hashed(key), &generation, &interest, Required::Nothing, false);
+        let boarding = self.flights.board(
+            self.flights.hashed(key),
+            &generation,
+            &interest,
+            Required::Nothing,
+            &self.trust,
+        );
         if let Boarding::Lead(leader) = boarding {
             policy.stats.refreshed_l1.inc();
             let trip = self.trip(policy, (key, tags), Required::Nothing, generation, TierStatus::Miss);
@@ -291,31 +302,27 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
-        let Missed { l1, key: hashed, mut unread_in } = missed;
+        let Missed { l1, ref key, mut unread_in } = missed;
         for attempt in 0.. {
             let is_unread = unread_in.is_some();
             let generation = unread_in.take().unwrap_or_else(|| self.present());
             let required = required_by(&generation, policy, token);
-            let must_be_young = !self.trust.has_lease();
-            let joined = if is_unread {
-                None
-            } else {
-                self.flights.join(&hashed, &generation, required, must_be_young)
-            };
+            let joined =
+                if is_unread { None } else { self.flights.join(key, &generation, required, &self.trust) };
             let flight = match joined {
                 Some(flight) => flight,
                 None => {
                     let tags = tags();
                     let interest = generation.interest(&tags);
-                    match self.flights.board(hashed, &generation, &interest, required, must_be_young) {
+                    match self.flights.board(*key, &generation, &interest, required, &self.trust) {
                         Boarding::Join(flight) => flight,
                         Boarding::Lead(leader) => {
                             // Whoever was loading it may have landed since this reader looked.
-                            if let Ok(held) = self.look_in_l1(policy, &hashed.key(), required) {
+                            if let Ok(held) = self.look_in_l1(policy, &key.key(), required) {
                                 return Ok(held.read);
                             }
                             let passenger = leader.passenger();
-                            let named = (hashed.key(), tags);
+                            let named = (key.key(), tags);
                             let trip = self.trip(policy, named, required, generation, l1);
                             InPlace::new(trip.fly(leader, interest, load), self).await;
                             let (entry, status) = landed(passenger).await.ok_or(LoadError::Panicked)??;

@@ -161,7 +161,8 @@ impl Trust {
         self.has_lease_at(Instant::now())
     }
 
-    fn has_lease_at(&self, now: Instant) -> bool {
+    /// The same for whoever has just looked at the time.
+    pub(super) fn has_lease_at(&self, now: Instant) -> bool {
         nanoseconds(now.saturating_duration_since(self.origin)) < self.lease_until_ns.load(Ordering::Acquire)
     }
 

@@ -198,10 +198,10 @@ impl Node {
         };
         let question = Question { key: key(), token };
         // As queries do it.
-        let read = match self.cache.recall_or_join::<Json<u64>>(policy, question).await {
+        let read = match self.cache.recall_or_join::<Json<u64>>(policy, &question).await {
             Recalled::Answered(read) => read?,
             Recalled::Unanswered(unanswered) => {
-                self.cache.read_on(policy, question, unanswered, || vec![known_tag()], load).await?
+                self.cache.read_on(policy, &question, unanswered, || vec![known_tag()], load).await?
             }
         };
         Ok((read.value.unwrap().0, read.status.l1, read.status.l2))

@@ -1,13 +1,19 @@
 //! Shares of a cache, one for each worker, are one cache.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use futures_util::future::poll_immediate;
+use lockstep::cache::{Json, Loaded, Question};
 use tokio_util::sync::CancellationToken;
 
-use super::{Gate, Node, OPTIONS, Place, Row, is_hit};
+use super::{Gate, Node, OPTIONS, Place, Row, is_hit, key, known_tag};
 use crate::support::redis::PrivateRedis;
 
 impl Node {
@@ -50,6 +56,46 @@ async fn a_load_of_one_share_is_joined_by_the_others() {
     });
     assert_eq!((first.unwrap().0, second), (0, 0));
     assert_eq!(row.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_the_lock_of_another_share_is_given_what_that_one_loads() {
+    let node = Node::start_with(&Place::shared(), OPTIONS, false, true).await;
+    let (share, gate) = (node.share(), Arc::new(Gate::default()));
+    let loads = Arc::new(AtomicUsize::new(0));
+    // Not to be had from L2, where it is too large for.
+    let read = async |node: &Node| {
+        let (loads, gate) = (Arc::clone(&loads), Arc::clone(&gate));
+        let load = move || async move {
+            loads.fetch_add(1, Ordering::SeqCst);
+            gate.pass().await;
+            Ok(Loaded { value: Some(Json("x".repeat(2 << 20))), tags: vec![] })
+        };
+        let question = Question { key: key(), token: None };
+        node.cache.read(&node.policy, question, || vec![known_tag()], load).await.unwrap()
+    };
+    let (first, second, ()) = tokio::join!(read(&node), read(&share), async {
+        gate.reached.notified().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        gate.open.notify_one();
+    });
+    assert_eq!(first.value, second.value);
+    assert_eq!([first.status.collapsed, second.status.collapsed].iter().filter(|it| **it).count(), 1);
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_share_waits_for_a_thread_that_stands_still_while_it_looks_into_l2() {
+    let place = Place::shared();
+    let [node, other] = Node::start_two(&place, OPTIONS, false).await;
+    let (share, row) = (node.share(), Arc::new(Row::default()));
+    assert_eq!(other.read_value(&row).await, 0);
+    // Redis is asked, and nobody takes the answer.
+    let mut standing = pin!(node.read(&row));
+    assert!(poll_immediate(&mut standing).await.is_none());
+    let read = tokio::time::timeout(Duration::from_millis(500), share.read(&row)).await;
+    assert!(read.is_ok_and(|(value, _, l2)| value == 0 && is_hit(l2)));
+    assert_eq!(standing.await.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
