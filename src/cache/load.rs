@@ -118,8 +118,12 @@ impl Trip {
         for attempt in 0.. {
             match loads.board(key, &self.generation, &plan.interest, self.required, trust) {
                 Boarding::Lead(of_process) => {
-                    let waiting = Some(Leaders { of_process, of_share });
-                    return self.begin_load(plan, owner, load, waiting);
+                    let leaders = Leaders { of_process, of_share };
+                    match self.landed_meanwhile::<T>(&plan) {
+                        Some(entry) => leaders.land(Ok((entry, Status::collapsed(self.status.l1)))),
+                        None => self.begin_load(plan, owner, load, Some(leaders)),
+                    }
+                    return;
                 }
                 Boarding::Join(flight) => {
                     if let Some(landing) = self.joined(flight, attempt).await {
@@ -135,6 +139,16 @@ impl Trip {
             plan.interest = self.generation.interest(&self.tags);
             plan.as_of = self.generation.applied();
         }
+    }
+
+    /// What another thread has loaded since it was looked for here, where no L2 could tell. What is due to be renewed is not
+    /// it, but what this load may be there to renew.
+    fn landed_meanwhile<T: Stored>(&self, plan: &Plan) -> Option<Arc<Entry>> {
+        if plan.link.is_some() {
+            return None;
+        }
+        let entry = self.cache.find_in_l1::<T>(&self.key, self.required).ok()?.entry;
+        (!entry.times.is_to_be_renewed(Instant::now())).then_some(entry)
     }
 
     /// What the load of another thread brings to those who wait for this one.

@@ -69,7 +69,7 @@ struct Missed {
 /// What L1 has.
 pub(super) struct Held<T> {
     pub(super) read: Read<T>,
-    entry: Arc<Entry>,
+    pub(super) entry: Arc<Entry>,
     /// It is time to renew the entry, and nobody does yet.
     is_to_be_renewed: bool,
 }
@@ -224,7 +224,7 @@ impl Cache {
         held
     }
 
-    fn find_in_l1<T: Stored>(&self, key: &Key, required: Required) -> Result<Held<T>, TierStatus> {
+    pub(super) fn find_in_l1<T: Stored>(&self, key: &Key, required: Required) -> Result<Held<T>, TierStatus> {
         let Some(l1) = &self.l1 else { return Err(TierStatus::Unused) };
         if required != Required::Nothing {
             return Err(TierStatus::Request);

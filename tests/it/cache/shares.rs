@@ -11,9 +11,10 @@ use std::{
 
 use futures_util::future::poll_immediate;
 use lockstep::cache::{Json, Loaded, Question};
+use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gate, Node, OPTIONS, Place, Row, is_hit, key, known_tag};
+use super::{Gate, Node, OPTIONS, Place, Row, is_hit, key, known_tag, nth_key};
 use crate::support::redis::PrivateRedis;
 
 impl Node {
@@ -56,6 +57,37 @@ async fn a_load_of_one_share_is_joined_by_the_others() {
     });
     assert_eq!((first.unwrap().0, second), (0, 0));
     assert_eq!(row.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_that_ask_for_the_same_at_the_same_time_load_it_once_without_l2_too() {
+    const KEYS: u128 = 2_000;
+    let node = Node::start_with(&Place::shared(), OPTIONS, true, false).await;
+    let (loads, meeting) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
+    let readers = [node.share(), node.share()].map(|share| {
+        let (loads, meeting) = (Arc::clone(&loads), Arc::clone(&meeting));
+        tokio::spawn(async move {
+            for number in 0..KEYS {
+                meeting.wait().await;
+                // Some come while it lands.
+                for _ in 0..rand::random_range(0..10) {
+                    tokio::task::yield_now().await;
+                }
+                let loads = Arc::clone(&loads);
+                let load = move || async move {
+                    loads.fetch_add(1, Ordering::SeqCst);
+                    Ok(Loaded { value: Some(Json(number)), tags: vec![] })
+                };
+                let question = Question { key: nth_key(number), token: None };
+                let read = share.cache.read(&share.policy, question, || vec![known_tag()], load).await;
+                assert_eq!(read.unwrap().value.unwrap().0, number);
+            }
+        })
+    });
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(loads.load(Ordering::SeqCst) as u128, KEYS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
