@@ -8,7 +8,7 @@
 //! | [`key`] | what entries and groups of rows are called |
 //! | [`generation`] | what was heard, and what that says of an entry |
 //! | [`trust`] | when this process may believe what it holds |
-//! | [`read`](self), `load` | L1 → L2 → PostgreSQL, one load at a time |
+//! | [`read`](self), `load`, `join` | L1 → L2 → PostgreSQL, one load at a time |
 //! | [`recording`] | what an answer was made of, to be asked again |
 //! | [`write`](self) | a change invalidates both tiers of every instance before it is acknowledged |
 //! | [`bus`] | hearing what others invalidate, and noticing when one does not |
@@ -25,6 +25,7 @@ mod envelope;
 mod fill;
 mod flight;
 pub mod generation;
+mod join;
 pub mod key;
 mod l1;
 pub mod l2;
@@ -166,11 +167,10 @@ impl Cache {
             threads: watch::Sender::default(),
             main,
         });
-        let loads = Flights::default();
         Ok(Arc::new(Self {
             inner,
-            flights: loads.apart(),
-            loads,
+            flights: Flights::default(),
+            loads: Flights::default(),
             latest: Latest::default(),
             locks: AtomicU64::default(),
         }))
@@ -184,7 +184,7 @@ impl Cache {
         let first_lock = self.shares.fetch_add(1, Ordering::Relaxed) << 48;
         Arc::new(Self {
             inner: Arc::clone(&self.inner),
-            flights: self.flights.apart(),
+            flights: Flights::default(),
             loads: self.loads.another(),
             latest: Latest::default(),
             locks: AtomicU64::new(first_lock),

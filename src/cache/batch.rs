@@ -88,7 +88,7 @@ impl Cache {
                 let interest = generation.interest(tags);
                 let hashed = self.loads.hashed(*key);
                 match self.loads.board(hashed, &generation, &interest, required, &self.trust) {
-                    Boarding::Join(flight) => waiting.push((item, flight, l1, false)),
+                    Boarding::Join(flight) => waiting.push((item, flight.end, l1, false)),
                     Boarding::Lead(leader) => {
                         waiting.push((item, leader.passenger(), l1, true));
                         let named = (*key, tags.clone());

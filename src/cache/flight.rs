@@ -8,6 +8,10 @@
 //! after the reader came, so that whatever it brings is new enough, and a storm of invalidations causes no more loads
 //! than one after the other.
 //!
+//! Readers of a share wait for a flight of their own, which waits for that of the process where something has to be loaded
+//! (see [`super::join`]). What it brings was then judged on arrival by its leader, or is of a load that began after he did;
+//! and it counts as no younger than the load that it waits for.
+//!
 //! A flight does not depend on anybody: a reader that goes away stops nothing (see [`InPlace`]), and a load that panics
 //! ends its flight, which wakes those who wait.
 
@@ -77,12 +81,18 @@ struct Flight {
     end: End,
 }
 
+/// A flight under way that serves.
+pub(super) struct Joined {
+    pub(super) end: End,
+    began: Instant,
+}
+
 /// What a reader is to do.
 pub(super) enum Boarding {
     /// Load, and tell the others.
     Lead(Leader),
     /// Wait for the load that is under way.
-    Join(End),
+    Join(Joined),
 }
 
 /// The right and the duty to load. When dropped, with or without a landing, the flight is over.
@@ -104,12 +114,6 @@ impl Flights {
         Self(self.0.another())
     }
 
-    /// Others, of which a key's hash is the same.
-    pub(super) fn apart(&self) -> Self {
-        let hasher = self.0.hasher.clone();
-        Self(Share::new(Arc::new(Table { shards: Sharded::default(), hasher })))
-    }
-
     /// The flight for `key` that is under way, if it serves. It does if nothing was heard of its tags since it began, if it
     /// reaches as deep as is `required`, and, without a lease, where hearing cannot be relied on, if it began within the time
     /// of one.
@@ -119,13 +123,13 @@ impl Flights {
         generation: &Generation,
         required: Required,
         trust: &Trust,
-    ) -> Option<End> {
+    ) -> Option<Joined> {
         let flights = self.0.shards.of(key);
-        let flight = flights.get(key)?;
-        flight.serves(generation, required, trust, Instant::now()).then(|| Arc::clone(&flight.end))
+        flights.get(key)?.joined(generation, required, trust, Instant::now())
     }
 
-    /// The same, and begins one if there is none.
+    /// The same, and begins one if there is none. It takes the place of one that does not serve, unless that is of a newer
+    /// generation: then nobody can join it.
     pub(super) fn board(
         &self,
         key: HashedKey,
@@ -136,13 +140,15 @@ impl Flights {
     ) -> Boarding {
         let began = Instant::now();
         let mut flights = self.0.shards.of(&key);
-        if let Some(flight) = flights.get(&key)
-            && flight.serves(generation, required, trust, began)
-        {
-            return Boarding::Join(Arc::clone(&flight.end));
+        let there = flights.get(&key);
+        if let Some(joined) = there.and_then(|flight| flight.joined(generation, required, trust, began)) {
+            return Boarding::Join(joined);
         }
-        let (end, interest) = (End::default(), interest.clone());
-        flights.insert(key, Flight { interest, depth: required, began, end: Arc::clone(&end) });
+        let end = End::default();
+        if there.is_none_or(|flight| !flight.interest.is_newer_than(generation)) {
+            let (interest, end) = (interest.clone(), Arc::clone(&end));
+            flights.insert(key, Flight { interest, depth: required, began, end });
+        }
         Boarding::Lead(Leader { flights: self.clone(), key, end })
     }
 
@@ -153,10 +159,18 @@ impl Flights {
 }
 
 impl Flight {
-    fn serves(&self, generation: &Generation, required: Required, trust: &Trust, now: Instant) -> bool {
+    /// This flight, if it serves.
+    fn joined(
+        &self,
+        generation: &Generation,
+        required: Required,
+        trust: &Trust,
+        now: Instant,
+    ) -> Option<Joined> {
         // The lease first, as for entries: see `Trust::judge_at`.
         let is_heard_of = trust.has_lease_at(now) || now.saturating_duration_since(self.began) < LEASE;
-        is_heard_of && self.interest.holds_in(generation) && self.depth >= required
+        let serves = is_heard_of && self.interest.holds_in(generation) && self.depth >= required;
+        serves.then(|| Joined { end: Arc::clone(&self.end), began: self.began })
     }
 }
 
@@ -164,6 +178,15 @@ impl Leader {
     /// For the reader on whose behalf the flight was begun.
     pub(super) fn passenger(&self) -> End {
         Arc::clone(&self.end)
+    }
+
+    /// It will end with what the other brings: from now on it counts as no younger.
+    pub(super) fn wait_for(&self, other: &Joined) {
+        let mut flights = self.flights.0.shards.of(&self.key);
+        if let Some(flight) = flights.get_mut(&self.key).filter(|flight| Arc::ptr_eq(&flight.end, &self.end))
+        {
+            flight.began = flight.began.min(other.began);
+        }
     }
 
     /// Ends the flight with its result. By then the tiers have it, so that whoever comes next needs no flight.

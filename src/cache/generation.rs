@@ -293,6 +293,11 @@ impl Interest {
             && self.tags.iter().all(|tag| tag.state.heard() == tag.heard)
     }
 
+    /// It was taken in a generation after this one.
+    pub fn is_newer_than(&self, generation: &Generation) -> bool {
+        self.generation > generation.number
+    }
+
     /// Nothing was heard of these tags between the two: a load begun for `self` serves `later` too.
     pub fn still_serves(&self, later: &Self) -> bool {
         let heard = self.tags.iter().map(|tag| tag.heard);

@@ -14,7 +14,7 @@ use std::{
 use super::{
     Cache, LoadError, Loaded,
     entry::{Entry, Stored},
-    flight::{Boarding, End, Landing, Leader, Leaders, landed},
+    flight::{Landing, Leader, Leaders},
     generation::{Interest, Required, Source},
     key::{Key, Tag},
     l2::{L2Read, Left, Link, LinkError, Lock, LockOwner, Wanted},
@@ -44,6 +44,8 @@ pub(super) struct Trip {
     pub(super) required: Required,
     pub(super) generation: Arc<Present>,
     pub(super) status: Status,
+    /// Loads of other threads that were waited for and were no use.
+    pub(super) joined: usize,
 }
 
 /// What is known before a load begins.
@@ -92,7 +94,7 @@ impl Trip {
         L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
     {
         let owner = self.cache.lock_owner();
-        match self.look_in_l2::<T>(interest, owner).await {
+        match self.look_in_l2::<T>(&leader, interest, owner).await {
             Looked::Found(entry, renewal) => {
                 leader.land(Ok((self.keep(entry), self.status)));
                 if let Some(plan) = renewal {
@@ -106,58 +108,7 @@ impl Trip {
         }
     }
 
-    /// A load, unless another thread of this process is at it.
-    async fn load_or_join<T, F, L>(self, mut plan: Plan, owner: LockOwner, load: F, of_share: Leader)
-    where
-        T: Stored,
-        F: FnOnce() -> L + Send + 'static,
-        L: Future<Output = Result<Loaded<T>, BoxError>> + Send + 'static,
-    {
-        let (loads, trust) = (&self.cache.loads, &self.cache.trust);
-        let key = loads.hashed(self.key);
-        for attempt in 0.. {
-            match loads.board(key, &self.generation, &plan.interest, self.required, trust) {
-                Boarding::Lead(of_process) => {
-                    let leaders = Leaders { of_process, of_share };
-                    match self.landed_meanwhile::<T>(&plan) {
-                        Some(entry) => leaders.land(Ok((entry, Status::collapsed(self.status.l1)))),
-                        None => self.begin_load(plan, owner, load, Some(leaders)),
-                    }
-                    return;
-                }
-                Boarding::Join(flight) => {
-                    if let Some(landing) = self.joined(flight, attempt).await {
-                        of_share.land(landing);
-                        if let Some(link) = plan.link {
-                            // At worst others wait until the lock's time is up.
-                            let _ = link.unlock(&self.key, owner).await;
-                        }
-                        return;
-                    }
-                }
-            }
-            plan.interest = self.generation.interest(&self.tags);
-            plan.as_of = self.generation.applied();
-        }
-    }
-
-    /// What another thread has loaded since it was looked for here, where no L2 could tell. What is due to be renewed is not
-    /// it, but what this load may be there to renew.
-    fn landed_meanwhile<T: Stored>(&self, plan: &Plan) -> Option<Arc<Entry>> {
-        if plan.link.is_some() {
-            return None;
-        }
-        let entry = self.cache.find_in_l1::<T>(&self.key, self.required).ok()?.entry;
-        (!entry.times.is_to_be_renewed(Instant::now())).then_some(entry)
-    }
-
-    /// What the load of another thread brings to those who wait for this one.
-    async fn joined(&self, flight: End, attempt: usize) -> Option<Landing> {
-        let landing = self.cache.for_who_joined(landed(flight).await?, self.required, attempt)?;
-        Some(landing.map(|(entry, _)| (entry, Status::collapsed(self.status.l1))))
-    }
-
-    fn begin_load<T, F, L>(self, plan: Plan, owner: LockOwner, load: F, waiting: Option<Leaders>)
+    pub(super) fn begin_load<T, F, L>(self, plan: Plan, owner: LockOwner, load: F, waiting: Option<Leaders>)
     where
         T: Stored,
         F: FnOnce() -> L + Send + 'static,
@@ -221,7 +172,12 @@ impl Trip {
     }
 
     /// An entry of L2, which is perhaps to be renewed, or what is to be loaded.
-    async fn look_in_l2<T: Stored>(&mut self, interest: Interest, owner: LockOwner) -> Looked {
+    async fn look_in_l2<T: Stored>(
+        &mut self,
+        leader: &Leader,
+        interest: Interest,
+        owner: LockOwner,
+    ) -> Looked {
         // Every invalidation up to here was applied before the interest was taken or is remembered by it.
         let as_of = self.generation.applied();
         let Some(link) = self.l2() else {
@@ -250,7 +206,7 @@ impl Trip {
                         asks_for_lock = None;
                     }
                     // By now it is known whether it is a thread of this process that loads it.
-                    if let Some(landing) = self.join_other_thread().await {
+                    if let Some(landing) = self.join_other_thread(leader).await {
                         return Looked::Joined(landing);
                     }
                 }
@@ -258,13 +214,6 @@ impl Trip {
                 AfterL2::Load(plan) => return Looked::Load(plan),
             }
         }
-    }
-
-    /// What another thread of this process is loading, once it has.
-    async fn join_other_thread(&self) -> Option<Landing> {
-        let (loads, trust) = (&self.cache.loads, &self.cache.trust);
-        let flight = loads.join(&loads.hashed(self.key), &self.generation, self.required, trust)?;
-        self.joined(flight, 0).await
     }
 
     pub(super) fn l2_failed(&mut self, err: &LinkError) {

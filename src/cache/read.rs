@@ -1,4 +1,5 @@
-//! The read path: L1, a load under way, or a load of one's own ([`super::load`]).
+//! The read path: L1, what this share of the cache reads already, or a reading of one's own: L2 ([`super::load`]), and a load
+//! that the process has under way or begins ([`super::join`]).
 
 use std::{sync::Arc, time::Instant};
 
@@ -198,7 +199,7 @@ impl Cache {
             };
             flight
         };
-        let landing = landed(flight).await;
+        let landing = landed(flight.end).await;
         match landing.and_then(|it| self.for_who_joined(it, Required::Nothing, 0)) {
             Some(landing) => {
                 let read = collapsed(landing, l1);
@@ -331,7 +332,7 @@ impl Cache {
                     }
                 }
             };
-            let landing = landed(flight).await;
+            let landing = landed(flight.end).await;
             if let Some(landing) = landing.and_then(|it| self.for_who_joined(it, required, attempt)) {
                 return collapsed(landing, l1);
             }
@@ -370,7 +371,7 @@ impl Cache {
         l1: TierStatus,
     ) -> Trip {
         let (cache, policy, status) = (Arc::clone(self), Arc::clone(policy), Status::new(l1));
-        Trip { cache, policy, key, tags, required, generation, status }
+        Trip { cache, policy, key, tags, required, generation, status, joined: 0 }
     }
 }
 

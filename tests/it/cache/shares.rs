@@ -85,7 +85,8 @@ async fn shares_that_ask_for_the_same_at_the_same_time_load_it_once_without_l2_t
         })
     });
     for reader in readers {
-        reader.await.unwrap();
+        // If one fails, the other waits for it.
+        tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
     }
     assert_eq!(loads.load(Ordering::SeqCst) as u128, KEYS);
 }
@@ -128,6 +129,41 @@ async fn no_share_waits_for_a_thread_that_stands_still_while_it_looks_into_l2() 
     let read = tokio::time::timeout(Duration::from_millis(500), share.read(&row)).await;
     assert!(read.is_ok_and(|(value, _, l2)| value == 0 && is_hit(l2)));
     assert_eq!(standing.await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_heard_a_share_hands_on_no_load_that_is_older_than_a_lease() {
+    let mut redis = PrivateRedis::start().await;
+    let place = Place { url: redis.url.clone(), namespace: "deaf".to_owned() };
+    let node = Node::start(&place).await;
+    redis.kill();
+    crate::support::eventually("trust is lost", Duration::from_secs(5), async || {
+        node.cache.is_degraded().then_some(())
+    })
+    .await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    let old = node.read_gated(&row, None, Some(Arc::clone(&gate)));
+    let (old, joins, late, ()) = tokio::join!(
+        old,
+        async {
+            gate.reached.notified().await;
+            // Another node's commit, of which this one hears nothing.
+            row.value.store(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            share.read_value(&row).await
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(1250)).await;
+            share.read_value(&row).await
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(1600)).await;
+            gate.open.notify_one();
+        }
+    );
+    assert_eq!(old.unwrap().0, 0);
+    assert_eq!(joins, 0, "what was under way for less than a lease is joined");
+    assert_eq!(late, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
