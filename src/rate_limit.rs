@@ -131,10 +131,13 @@ impl Limits {
         (charge != Charge::Free).then(|| self.users.charge(user.as_uuid().as_u128(), charge.plan()))
     }
 
-    /// What a user may ask, for whoever wants to know before he charges it. `None`: it is free.
+    /// What a user may ask, for whoever wants to know before he charges it. `None`: it is free, or nothing limits it.
     #[must_use]
     pub fn meter(&self, user: UserId, charge: Charge) -> Option<Meter<'_>> {
-        (charge != Charge::Free).then(|| self.users.meter(user.as_uuid().as_u128(), charge.plan()))
+        if charge == Charge::Free {
+            return None;
+        }
+        self.users.meter(user.as_uuid().as_u128(), charge.plan())
     }
 
     /// Where a user stands, free of charge.

@@ -93,9 +93,10 @@ impl Limiter {
         self.charge_known(self.subject(subject, now), plan, now)
     }
 
-    /// A subject of which more than one thing is to be asked.
-    pub(super) fn meter(self: &Arc<Self>, subject: u128, plan: usize) -> Meter<'_> {
-        Meter { limiter: self, subject: self.subject(subject, Instant::now()), plan }
+    /// A subject of which more than one thing is to be asked. `None`: nothing limits it.
+    pub(super) fn meter(self: &Arc<Self>, subject: u128, plan: usize) -> Option<Meter<'_>> {
+        let is_limited = !self.plan(plan).logs.is_empty();
+        is_limited.then(|| Meter { limiter: self, subject: self.subject(subject, Instant::now()), plan })
     }
 
     fn charge_known(self: &Arc<Self>, subject: Arc<Subject>, plan: usize, now: Instant) -> Pending {
@@ -364,9 +365,6 @@ impl Meter<'_> {
     /// Charges a request. What needs Redis is under way when this returns.
     #[must_use]
     pub fn charge(self) -> Pending {
-        if self.limiter.plan(self.plan).logs.is_empty() {
-            return Pending::Ready(Some(Verdict::unlimited()));
-        }
         self.limiter.charge_known(self.subject, self.plan, Instant::now())
     }
 }
