@@ -82,9 +82,9 @@ impl Entry {
         stamp: Option<Stamp>,
         times: Times,
     ) -> Self {
-        // As counted, with what the allocator rounds up to: key and nodes of moka 341, this 96, what the value is shared
+        // As counted, with what the allocator rounds up to: key and nodes of moka 309, this 96, what the value is shared
         // by 16, and half of what a tag takes that nothing else has.
-        const OVERHEAD: usize = 480;
+        const OVERHEAD: usize = 448;
         let tags = stamp.as_ref().map_or(0, Stamp::tag_bytes);
         // Of larger pieces the allocator rounds up a little.
         let bytes = OVERHEAD + tags + weight + weight / 32;

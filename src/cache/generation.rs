@@ -12,7 +12,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
-    iter,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -42,18 +41,30 @@ impl TagState {
     }
 }
 
+/// What all entries of a generation depend on.
+#[derive(Debug)]
+struct Common {
+    /// The generation's number.
+    number: u64,
+    /// Of the tag that every entry has.
+    all: TagState,
+}
+
 /// What ties an entry to the time at which its load began.
 #[derive(Debug, Clone)]
 pub struct Stamp {
-    pub(super) generation: u64,
+    common: Arc<Common>,
     as_of: u64,
+    /// But for the one that every entry has.
     tags: Box<[Arc<TagState>]>,
 }
 
 impl Stamp {
-    /// No invalidation heard since the load began.
-    pub(super) fn is_current(&self) -> bool {
-        self.tags.iter().all(|tag| tag.heard() <= self.as_of)
+    /// It is of the generation with this number, and no invalidation was heard since the load began.
+    pub(super) fn is_current(&self, generation: u64) -> bool {
+        self.common.number == generation
+            && self.common.all.heard() <= self.as_of
+            && self.tags.iter().all(|tag| tag.heard() <= self.as_of)
     }
 
     /// The sequence before the load.
@@ -66,9 +77,9 @@ impl Stamp {
         size_of_val(&*self.tags)
     }
 
-    /// How many tags the entry has.
+    /// How many tags the entry has, with the one that every entry has.
     pub fn tag_count(&self) -> usize {
-        self.tags.len()
+        self.tags.len() + 1
     }
 }
 
@@ -103,7 +114,7 @@ impl Beginning {
 
 /// One period of unbroken hearing.
 pub struct Generation {
-    number: u64,
+    common: Arc<Common>,
     /// Where its sequences come from.
     pub source: Source,
     /// The epoch of the sequence; 0 for a local one.
@@ -116,7 +127,6 @@ pub struct Generation {
     recent: Mutex<VecDeque<(u64, Arc<TagState>)>>,
     /// The highest sequence that has been dropped from `recent`.
     floor: AtomicU64,
-    all: Arc<TagState>,
 }
 
 /// What a message of the bus meant for the sequence.
@@ -131,16 +141,15 @@ pub enum Heard {
 impl Generation {
     pub(super) fn new(number: u64, beginning: Beginning) -> Self {
         let Beginning { source, epoch, applied, horizon } = beginning;
-        let tags = Registry::default();
-        let all = tags.state(Tag::ALL);
-        let (recent, floor) = (Mutex::default(), AtomicU64::new(applied));
+        let common = Arc::new(Common { number, all: TagState::default() });
+        let (tags, recent, floor) = (Registry::default(), Mutex::default(), AtomicU64::new(applied));
         let (applied, horizon) = (AtomicU64::new(applied), AtomicU64::new(horizon));
-        Self { number, source, epoch, applied, horizon, tags, recent, floor, all }
+        Self { common, source, epoch, applied, horizon, tags, recent, floor }
     }
 
     /// Changes with each loss of trust.
     pub fn number(&self) -> u64 {
-        self.number
+        self.common.number
     }
 
     /// Every invalidation up to this sequence has been applied here.
@@ -151,7 +160,7 @@ impl Generation {
     /// From now on, invalidations of these tags are remembered for as long as the interest is held.
     pub fn interest(&self, tags: &[Tag]) -> Interest {
         let tags = tags.iter().map(|tag| Watched::new(self.tags.state(tag.as_str()))).collect();
-        Interest { generation: self.number, heard_of_all: self.all.heard(), tags }
+        Interest { generation: self.number(), heard_of_all: self.common.all.heard(), tags }
     }
 
     /// A stamp for what was read as of sequence `as_of`: with the tags of `interest`, taken before the
@@ -165,8 +174,7 @@ impl Generation {
         learned: impl IntoIterator<Item = &'t str>,
         as_of: u64,
     ) -> Option<Stamp> {
-        let watched = interest.tags.iter().map(|tag| Arc::clone(&tag.state));
-        let mut tags: Vec<_> = iter::once(Arc::clone(&self.all)).chain(watched).collect();
+        let mut tags: Vec<_> = interest.tags.iter().map(|tag| Arc::clone(&tag.state)).collect();
         let known = tags.len();
         tags.extend(learned.into_iter().map(|tag| self.tags.state(tag)));
         if tags.len() > known {
@@ -176,7 +184,7 @@ impl Generation {
                 return None;
             }
         }
-        Some(Stamp { generation: self.number, as_of, tags: tags.into() })
+        Some(Stamp { common: Arc::clone(&self.common), as_of, tags: tags.into() })
     }
 
     /// Applies an invalidation that another instance sent.
@@ -242,6 +250,9 @@ impl Generation {
 
     fn apply_locked(&self, recent: &mut VecDeque<(u64, Arc<TagState>)>, sequence: u64, tags: &[Tag]) {
         for tag in tags {
+            if tag.as_str() == Tag::ALL {
+                self.common.all.hear(sequence);
+            }
             let state = self.tags.state(tag.as_str());
             state.hear(sequence);
             recent.push_back((sequence, state));
@@ -288,14 +299,14 @@ impl Watched {
 impl Interest {
     /// Nothing was heard of these tags since: a load begun for this serves whoever comes now.
     pub fn holds_in(&self, present: &Generation) -> bool {
-        self.generation == present.number
-            && self.heard_of_all == present.all.heard()
+        self.generation == present.number()
+            && self.heard_of_all == present.common.all.heard()
             && self.tags.iter().all(|tag| tag.state.heard() == tag.heard)
     }
 
     /// It was taken in a generation after this one.
     pub fn is_newer_than(&self, generation: &Generation) -> bool {
-        self.generation > generation.number
+        self.generation > generation.number()
     }
 
     /// Nothing was heard of these tags between the two: a load begun for `self` serves `later` too.

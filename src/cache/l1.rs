@@ -51,13 +51,12 @@ impl L1 {
 
     /// Takes out all entries whose keys match one of these patterns. Returns how many.
     pub(super) fn remove_matching(&self, patterns: &[WildMatch]) -> usize {
-        let keys = self.entries.iter().map(|(key, _)| *key);
-        let matching = keys.filter(|key| {
+        let matching = self.entries.iter().map(|(key, _)| key).filter(|key| {
             let text = key.key().to_string();
             patterns.iter().any(|pattern| pattern.matches(&text))
         });
         let matching: Vec<_> = matching.collect();
-        matching.iter().for_each(|key| self.entries.invalidate(key));
+        matching.iter().for_each(|key| self.entries.invalidate(&**key));
         matching.len()
     }
 

@@ -186,7 +186,7 @@ impl Trust {
 
     /// Whether nothing was heard that outdates the value. Enough for one that was loaded just now.
     pub fn is_current(&self, stamp: &Stamp) -> bool {
-        stamp.generation == self.number.load(Ordering::Acquire) && stamp.is_current()
+        stamp.is_current(self.number.load(Ordering::Acquire))
     }
 }
 
