@@ -86,7 +86,8 @@ impl Key {
             out.write_str(id_text(sub_id, &mut uuid))?;
         }
         if let Some(arguments) = &self.arguments {
-            write!(out, ":{arguments}")?;
+            out.write_str(":")?;
+            arguments.write_to(out)?;
         }
         out.write_str(":v")?;
         out.write_str(itoa::Buffer::new().format(self.schema))
@@ -162,9 +163,19 @@ impl From<[u8; 32]> for ArgumentsHash {
     }
 }
 
+impl ArgumentsHash {
+    /// In hexadecimal. Each look into Redis for a list needs it.
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let (halves, _) = self.0.as_chunks();
+        halves.iter().try_for_each(|half| {
+            out.write_str(Uuid::from_bytes(*half).simple().encode_lower(&mut Uuid::encode_buffer()))
+        })
+    }
+}
+
 impl fmt::Display for ArgumentsHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.write_to(f)
     }
 }
 

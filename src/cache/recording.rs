@@ -13,7 +13,7 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, time::Instant};
 use super::{
     Cache, Status,
     entry::{Entry, Stored},
-    key::Key,
+    key::{KeptKey, Key},
     policy::Policy,
     trust::Verdict,
 };
@@ -31,7 +31,7 @@ struct Reads {
 
 /// A read that L1 has answered.
 pub struct Recall {
-    key: Key,
+    key: KeptKey,
     entry: Arc<Entry>,
     policy: Arc<Policy>,
 }
@@ -81,7 +81,7 @@ impl Cache {
     /// [repeated](Self::repeats).
     pub fn touch(&self, reads: &[Recall]) {
         if let Some(l1) = &self.l1 {
-            reads.iter().for_each(|read| drop(l1.get(&read.key)));
+            reads.iter().for_each(|read| drop(l1.get(&read.key.key())));
         }
     }
 }
@@ -109,7 +109,11 @@ pub fn take() -> Option<Vec<Recall>> {
 pub(super) fn note(key: &Key, entry: &Arc<Entry>, policy: &Arc<Policy>) {
     READS.with_borrow_mut(|reads| {
         if let Some(reads) = reads {
-            reads.recalls.push(Recall { key: *key, entry: Arc::clone(entry), policy: Arc::clone(policy) });
+            reads.recalls.push(Recall {
+                key: (*key).into(),
+                entry: Arc::clone(entry),
+                policy: Arc::clone(policy),
+            });
         }
     });
 }

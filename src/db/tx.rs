@@ -36,9 +36,9 @@
 //! The read-only connections refuse what a type cannot see, such as a `SELECT` of a function that writes.
 //!
 //! **Round trips.** `BEGIN` goes with the first statement, if that only reads; what nothing else needs goes at the end
-//! ([`Tx::save_last`]), with the question for the journal; and a row may go with another that is only there if it is
-//! ([`Tx::save_with`]). What goes together is sent in this order, as far as the connection knows its types, and fails as
-//! one.
+//! ([`Tx::save_last`]), with the question for the journal; and that may go with a statement before the end
+//! ([`Tx::save_recorded`]). What goes together is sent in this order, as far as the connection knows its types, and fails
+//! as one.
 
 use std::ops::{Deref, DerefMut};
 
@@ -235,40 +235,35 @@ impl Tx {
         self.write(statement, Hooks::on_delete).map_ok(first)
     }
 
-    /// Runs an insert or update as [`save`](Self::save) does, and sends `other` along with it: an insert of what is only
-    /// there if that row is.
+    /// Runs an insert or update as [`save`](Self::save) does, and asks along with it what the journal has recorded, which
+    /// then need not be asked at the end, unless something is written after it.
     ///
-    /// Before a statement whose types are new to the connection, PostgreSQL is asked for them, and what was to follow it may
-    /// come first. So `other` must insert nothing where the row is not found, and whoever calls must look whether it has.
-    pub fn save_with<'q, R, Q, S, O>(
+    /// Before a statement whose types are new to the connection, PostgreSQL is asked for them, and the journal may be asked
+    /// before the row is there. That is noticed.
+    pub fn save_recorded<'q, R, Q>(
         &'q mut self,
         statement: Q,
-        other: O,
-    ) -> impl Future<Output = QueryResult<(Option<R>, Option<S>)>> + Send + 'q
+    ) -> impl Future<Output = QueryResult<Option<R>>> + Send + 'q
     where
         R: Hooks + Send + 'q,
         Q: Statement<'q, R> + 'q,
-        S: Hooks + Send + 'q,
-        O: Statement<'q, S> + 'q,
     {
         let Self { reader: Reader { connection, begins }, changes, recorded, .. } = self;
         let connection: &'q AsyncPgConnection = connection;
         *recorded = None;
-        let (rows, others) = (statement.run(connection, ALL), other.run(connection, ALL));
+        let rows = statement.run(connection, ALL);
         async move {
             begun(connection, begins).await?;
-            let journal = JournalRow::list_of_transaction(connection);
-            let (rows, others, journal) = future::join3(rows, others, journal).await;
-            let (rows, others, journal) = (rows?, others?, journal?);
-            let announced: Vec<_> =
-                rows.iter().filter_map(R::on_save).chain(others.iter().filter_map(S::on_save)).collect();
-            // Otherwise it may have been asked before the row was there. (One that says the same as an earlier one of this
-            // transaction may be missing all the same; then it is announced once more.)
-            let knows = |change| journal.iter().any(|row| row.changes.contains(change));
-            let is_told = !announced.is_empty() && announced.iter().all(knows);
-            *recorded = (is_told || (rows.is_empty() && others.is_empty())).then_some(journal);
+            let (rows, journal) = future::join(rows, JournalRow::list_of_transaction(connection)).await;
+            let (rows, journal) = (rows?, journal?);
+            let announced: Vec<_> = rows.iter().filter_map(R::on_save).collect();
+            // What the journal says of them cannot be of an earlier one that has announced the same.
+            let is_known =
+                |change| !changes.contains(change) && journal.iter().any(|row| row.changes.contains(change));
+            let is_recorded = !announced.is_empty() && announced.iter().all(is_known);
+            *recorded = (is_recorded || rows.is_empty()).then_some(journal);
             changes.extend(announced);
-            Ok((first(rows), first(others)))
+            Ok(first(rows))
         }
     }
 

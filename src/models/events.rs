@@ -12,15 +12,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::journal::{present_snapshot, seen_of};
 use crate::{
     db::{
-        Hooks, Reader, Statement, Tx,
-        fixed::Wording,
-        schema::{channel_readers, event_tickets, events, members, messages},
+        Hooks, Reader, Tx,
+        schema::{channel_readers, event_tickets, events, members},
         snapshot::Snapshot,
     },
     domain::{
         Change,
         event::{Audience, AudienceKind, EventKind},
-        id::{ChannelId, MessageId, SessionId, UserId, WorkspaceId},
+        id::{ChannelId, SessionId, UserId, WorkspaceId},
     },
 };
 
@@ -79,29 +78,6 @@ impl NewEvent {
             channel_id: audience.channel(),
             data,
         }
-    }
-
-    /// Inserts it if there is this message.
-    pub fn insert_for_message(&self, message: MessageId) -> impl Statement<'_, Inserted> {
-        static WORDING: Wording = Wording::new();
-        let row = messages::table.find(message).select((
-            self.kind.into_sql::<Text>(),
-            self.audience.into_sql::<Text>(),
-            self.user_id.into_sql::<Nullable<diesel::sql_types::Uuid>>(),
-            self.workspace_id.into_sql::<Nullable<diesel::sql_types::Uuid>>(),
-            self.channel_id.into_sql::<Nullable<diesel::sql_types::Uuid>>(),
-            self.data.as_str().into_sql::<Text>(),
-        ));
-        let columns = (
-            events::kind,
-            events::audience,
-            events::user_id,
-            events::workspace_id,
-            events::channel_id,
-            events::data,
-        );
-        let statement = row.insert_into(events::table).into_columns(columns);
-        WORDING.of(statement.returning((events::id,)))
     }
 }
 

@@ -1,13 +1,13 @@
 //! The `messages` table, and the view `message_details`.
 
+mod told;
+
 use chrono::{DateTime, Utc};
 use diesel::{QueryResult, dsl::now, prelude::*};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    events::{Event, NewEvent},
-    users::Author,
-};
+use self::told::Told;
+use super::{events::NewEvent, users::Author};
 use crate::{
     db::{
         Hooks, Reader, Tx,
@@ -139,16 +139,15 @@ impl Message {
     }
 
     /// Inserts a message and the event that tells of it. `None`: its author's client has sent it before.
-    pub async fn insert(tx: &mut Tx, new: &NewMessage<'_>, event: NewEvent) -> QueryResult<Option<Inserted>> {
+    pub async fn insert(
+        tx: &mut Tx,
+        new: &NewMessage<'_>,
+        event: &NewEvent,
+    ) -> QueryResult<Option<Inserted>> {
         static WORDING: Wording = Wording::new();
-        let statement = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
-        let statement = WORDING.of(statement.returning(Inserted::as_returning()));
-        let (inserted, told) = tx.save_with(statement, event.insert_for_message(new.id)).await?;
-        if inserted.is_some() && told.is_none() {
-            // It was there before the message.
-            Event::insert(tx, event);
-        }
-        Ok(inserted)
+        let insert = diesel::insert_into(messages::table).values(new).on_conflict_do_nothing();
+        let insert = insert.returning(Inserted::as_returning());
+        tx.save_recorded(WORDING.of(Told { insert, event })).await
     }
 
     /// Gives a message other content.

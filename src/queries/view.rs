@@ -2,7 +2,7 @@
 
 mod pieces;
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::borrow::Cow;
 
 use pieces::Pieces;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use utoipa::{
         schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType},
     },
 };
+use uuid::Uuid;
 
 use crate::cache::Stored;
 
@@ -140,14 +141,20 @@ impl<T: ToSchema> ToSchema for Page<T> {
 
 /// Our own types: they have no maps with odd keys and no serialiser of their own that could fail.
 fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
+    // Of most objects it need not grow.
+    let mut json = Vec::with_capacity(1024);
+    if serde_json::to_writer(&mut json, value).is_err() {
+        json.clear();
+    }
+    json
 }
 
+/// The first 6 bytes of its SHA-256, in hexadecimal.
 fn short_hash(body: &[u8]) -> String {
-    Sha256::digest(body).iter().take(6).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let hash = Sha256::digest(body);
+    let (halves, _) = hash.as_chunks();
+    let half = Uuid::from_bytes(halves.first().copied().unwrap_or_default());
+    half.simple().encode_lower(&mut Uuid::encode_buffer()).get(..12).unwrap_or_default().to_owned()
 }
 
 impl Stored for View {

@@ -88,7 +88,7 @@ pub async fn send(
         let view = show(MessageDetails::new(&new, author));
         let event =
             events::about_view(EventKind::MessageCreated, Audience::Channel(workspace, channel), &view)?;
-        let inserted = Message::insert(tx, &new, event).await.map_err(|err| match err {
+        let inserted = Message::insert(tx, &new, &event).await.map_err(|err| match err {
             // The channel was deleted a moment ago.
             QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => AppError::NotFound,
             other => other.into(),

@@ -220,13 +220,13 @@ impl Step {
             }
             Self::DeleteChannelMember(id) => ChannelMember::delete(tx, id, user).await?.is_some(),
             Self::InsertMessage(channel, id) => {
-                Message::insert(tx, &named_message(user, workspace, channel, id), told(channel))
+                Message::insert(tx, &named_message(user, workspace, channel, id), &told(channel))
                     .await?
                     .is_some()
             }
             Self::InsertNoMessage(channel) => {
                 let again = named_message(user, workspace, channel, MessageId::new());
-                Message::insert(tx, &again, told(channel)).await?.is_none()
+                Message::insert(tx, &again, &told(channel)).await?.is_none()
             }
             Self::EditMessage(id) => Message::edit(tx, id, "N").await?.is_some(),
             Self::BuryMessage(id) => Message::bury(tx, id).await?.is_some(),
