@@ -269,3 +269,35 @@ impl<F: Future<Output = ()> + Send + 'static> Drop for InPlace<F> {
 pub(super) async fn landed(flight: End) -> Option<Landing> {
     flight.wait().await.clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cache::generation::{Beginning, Source};
+
+    #[test]
+    fn a_flight_of_an_old_generation_takes_no_place_of_one_of_the_present() {
+        let (flights, trust) = (Flights::default(), Trust::new());
+        let begin = || {
+            let beginning = Beginning { source: Source::Local, epoch: 1, applied: 0, horizon: 0 };
+            trust.begin(beginning).unwrap()
+        };
+        let [old, present] = [begin(), begin()];
+        let key = flights.hashed(Key::new("row", Uuid::nil(), 1));
+        let board = |generation: &Generation| {
+            flights.board(key, generation, &generation.interest(&[]), Required::Nothing, &trust)
+        };
+        let joins = || flights.join(&key, &present, Required::Nothing, &trust).is_some();
+        let Boarding::Lead(first) = board(&old) else { panic!("there was none before") };
+        let Boarding::Lead(leader) = board(&present) else { panic!("of another generation") };
+        assert!(joins(), "it has taken the place of the old one");
+        let Boarding::Lead(late) = board(&old) else { panic!("of another generation") };
+        assert!(joins());
+        drop((first, late));
+        assert!(joins(), "whoever ends takes out his own");
+        drop(leader);
+        assert!(!joins());
+    }
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::poll_immediate;
-use lockstep::cache::{Json, Loaded, Question};
+use lockstep::cache::{Item, Json, LoadError, Loaded, Question, Token};
 use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
 
@@ -129,6 +129,71 @@ async fn no_share_waits_for_a_thread_that_stands_still_while_it_looks_into_l2() 
     let read = tokio::time::timeout(Duration::from_millis(500), share.read(&row)).await;
     assert!(read.is_ok_and(|(value, _, l2)| value == 0 && is_hit(l2)));
     assert_eq!(standing.await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_a_token_joins_no_load_of_another_share_that_need_not_know_of_it() {
+    let node = Node::start_with(&Place::shared(), OPTIONS, true, false).await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    let old = node.read_gated(&row, None, Some(Arc::clone(&gate)));
+    let (old, new) = tokio::join!(old, async {
+        gate.reached.notified().await;
+        // Only the database is sure to know it.
+        row.value.store(1, Ordering::SeqCst);
+        let token = Token::unknown();
+        let read = share.read_gated(&row, Some(&token), None);
+        let read = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+        gate.open.notify_one();
+        read
+    });
+    assert_eq!((old.unwrap().0, new.unwrap().0), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_panics_is_an_error_of_its_own_share_and_the_others_load() {
+    let node = Node::start_with(&Place::shared(), OPTIONS, true, false).await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    let panics = {
+        let gate = Arc::clone(&gate);
+        let load = move || async move {
+            gate.pass().await;
+            panic!("a load that panics, as it is meant to");
+        };
+        let question = Question { key: key(), token: None };
+        node.cache.read::<Json<u64>, _, _>(&node.policy, question, || vec![known_tag()], load)
+    };
+    let (panicked, read, ()) = tokio::join!(panics, share.read_value(&row), async {
+        gate.reached.notified().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        gate.open.notify_one();
+    });
+    assert!(matches!(panicked, Err(LoadError::Panicked)), "{panicked:?}");
+    assert_eq!((read, row.loads.load(Ordering::SeqCst)), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_batch_of_one_share_loads_is_waited_for_by_a_single_read_of_another() {
+    let node = Node::start_with(&Place::shared(), OPTIONS, true, false).await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    let items = [Item { key: key(), tags: vec![known_tag()] }];
+    let batch = {
+        let gate = Arc::clone(&gate);
+        let load = move |wanted: Vec<usize>| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.pass().await;
+                Ok(wanted.iter().map(|_| Loaded { value: Some(Json(7)), tags: vec![] }).collect())
+            }
+        };
+        node.cache.read_many::<Json<u64>, _, _>(&node.policy, &items, None, load)
+    };
+    let (batch, single, ()) = tokio::join!(batch, share.read_value(&row), async {
+        gate.reached.notified().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        gate.open.notify_one();
+    });
+    assert_eq!(batch.unwrap()[0].value.as_ref().unwrap().0, 7);
+    assert_eq!((single, row.loads.load(Ordering::SeqCst)), (7, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
