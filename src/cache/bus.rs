@@ -232,13 +232,20 @@ impl Bus {
         if message.epoch != generation.epoch {
             return Err(Lost::Gap);
         }
-        if message.origin == self.cache.instance {
+        let is_own = message.origin == self.cache.instance;
+        if is_own {
             self.cache.stats.bus_lag.note(message.sequence, Instant::now());
-        } else {
-            self.cache.stats.invalidated("bus", message.tags.len());
         }
-        let heard = generation.hear(message.sequence, &message.tags);
-        self.cache.forget_matching(&message.tags);
+        // As one's own mostly are by now, and any that comes again.
+        if message.sequence <= generation.applied() {
+            return Ok(());
+        }
+        let tags = message.tags().ok_or(Lost::Unreadable)?;
+        if !is_own {
+            self.cache.stats.invalidated("bus", tags.len());
+        }
+        let heard = generation.hear(message.sequence, &tags);
+        self.cache.forget_matching(&tags);
         self.cache.invalidated.notify_one();
         match heard {
             Heard::InOrder => Ok(()),
@@ -273,7 +280,7 @@ struct Message<'a> {
     epoch: u64,
     sequence: u64,
     origin: &'a str,
-    tags: Vec<Tag>,
+    tags: str::Split<'a, char>,
 }
 
 impl<'a> Message<'a> {
@@ -285,8 +292,12 @@ impl<'a> Message<'a> {
         let epoch = u64::from_str_radix(words.next()?, 16).ok()?;
         let sequence = words.next()?.parse().ok()?;
         let origin = words.next()?;
-        let tags = words.map(Tag::parse).collect::<Option<_>>()?;
-        Some(Self { epoch, sequence, origin, tags })
+        Some(Self { epoch, sequence, origin, tags: words })
+    }
+
+    /// `None`: not all of them can be tags.
+    fn tags(&self) -> Option<Vec<Tag>> {
+        self.tags.clone().map(Tag::parse).collect()
     }
 }
 
