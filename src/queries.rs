@@ -12,6 +12,7 @@ pub mod notifications;
 pub mod search;
 pub mod selects;
 pub mod tags;
+mod timestamp;
 pub mod users;
 pub mod view;
 pub mod workspaces;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{
     CachedQuery, Kind, Queries,
     selects::{CachedSelect as _, Caching},
-    tags,
+    tags, timestamp,
     users::PersonView,
     view::{Page, View},
 };
@@ -39,7 +39,9 @@ pub struct ChannelView {
     /// Seen by its own members only.
     pub is_private: bool,
     pub created_by: PersonView,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }
@@ -76,8 +78,11 @@ pub struct ChannelMemberView {
     pub workspace_id: WorkspaceId,
     pub channel_id: ChannelId,
     pub user: PersonView,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub joined_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }

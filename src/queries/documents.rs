@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    CachedQuery, Kind, tags,
+    CachedQuery, Kind, tags, timestamp,
     users::PersonView,
     view::{Page, View},
 };
@@ -34,7 +34,9 @@ pub struct DocumentView {
     pub content: Option<String>,
     pub author: PersonView,
     pub last_edited_by: PersonView,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }
@@ -86,7 +88,9 @@ pub struct DocumentVersionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     pub edited_by: PersonView,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
-    CachedQuery, Kind, tags,
+    CachedQuery, Kind, tags, timestamp,
     users::{PersonView, SignInState},
     view::{Page, View},
 };
@@ -34,8 +34,11 @@ pub struct MemberView {
     pub workspace_id: WorkspaceId,
     pub user: PersonView,
     pub role: Role,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub joined_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    CachedQuery, Kind, tags,
+    CachedQuery, Kind, tags, timestamp,
     users::PersonView,
     view::{Page, View},
 };
@@ -33,9 +33,13 @@ pub struct MessageView {
     pub reply_to: Option<MessageId>,
     /// What its author's client calls it.
     pub client_msg_id: Option<String>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub edited_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub deleted_at: Option<DateTime<Utc>>,
     pub version: i64,
 }

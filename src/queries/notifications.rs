@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::timestamp;
 use super::users::PersonView;
 use crate::{
     domain::{
@@ -27,8 +28,11 @@ pub struct NotificationView {
     pub message_id: Option<MessageId>,
     pub document_id: Option<DocumentId>,
     pub read: bool,
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub read_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }

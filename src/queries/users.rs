@@ -5,7 +5,7 @@ use diesel::QueryResult;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{CachedQuery, Kind, tags, view::View};
+use super::{CachedQuery, Kind, tags, timestamp, view::View};
 use crate::{
     auth::token::ACCESS_TTL,
     cache::{Json, Key, Stored as _, Tag},
@@ -45,7 +45,9 @@ pub struct UserView {
     /// Only to oneself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }

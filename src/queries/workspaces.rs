@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    CachedQuery, Kind, tags,
+    CachedQuery, Kind, tags, timestamp,
     users::PersonView,
     view::{Page, View},
 };
@@ -29,7 +29,9 @@ pub struct WorkspaceView {
     pub description: String,
     pub owner: Option<PersonView>,
     pub member_count: i64,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp::serialize")]
     pub updated_at: DateTime<Utc>,
     pub version: i64,
 }
