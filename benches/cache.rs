@@ -66,12 +66,12 @@ fn tags(count: u128) -> Vec<Tag> {
     (0..count).map(|number| Tag::new("tag", Uuid::from_u128(number))).collect()
 }
 
-/// More keys than fit into the caches of a processor.
+/// More keys than fit into the caches of a processor. All of them are asked for twice: 100 samples of 200.
 const MANY: u128 = 10_000;
 
 /// What there is to compare with: keys, values and settings are those of L1, and nothing is judged. Of so many keys in
 /// turn.
-#[divan::bench(args = [1, MANY])]
+#[divan::bench(args = [1, MANY], sample_size = 200)]
 fn plain_moka_get(bencher: Bencher<'_, '_>, keys: u128) {
     let builder = moka::sync::Cache::builder().max_capacity(4 << 30).weigher(|_, _| 1000);
     let cache = builder.eviction_policy(EvictionPolicy::lru()).build_with_hasher(RandomState::default());
@@ -81,13 +81,13 @@ fn plain_moka_get(bencher: Bencher<'_, '_>, keys: u128) {
 }
 
 /// As a request has it, before it makes anything ready for a load.
-#[divan::bench(args = [1, 3, 8, 51])]
+#[divan::bench(args = [1, 3, 8, 51], sample_size = 200)]
 fn l1_hit(bencher: Bencher<'_, '_>, tag_count: u128) {
     hits_in_turn(bencher, 1, tag_count);
 }
 
 /// The same of many keys in turn, with 3 tags.
-#[divan::bench(args = [MANY])]
+#[divan::bench(args = [MANY], sample_size = 200)]
 fn l1_hit_among(bencher: Bencher<'_, '_>, keys: u128) {
     hits_in_turn(bencher, keys, 3);
 }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod db;
 pub mod domain;
 pub mod error;
+mod hex;
 pub mod http;
 pub mod journal;
 pub mod metrics;

@@ -152,6 +152,8 @@ impl Bus {
         }
         self.known_epoch.store(link.epoch(), Ordering::Release);
         let (generation, applied) = self.begin(&link, horizon).await?;
+        // What was announced until then is not heard of any more.
+        self.cache.invalidated.notify_one();
         log::info!("cache.epoch":% = format_args!("{:016x}", link.epoch()), sequence = applied; "cache bus connected");
 
         let mut poll = pin!(poll_after(Duration::ZERO, &link, &generation).fuse());
@@ -236,7 +238,7 @@ impl Bus {
         if is_own {
             self.cache.stats.bus_lag.note(message.sequence, Instant::now());
         }
-        // As one's own mostly are by now, and any that comes again.
+        // Applied here, as one's own mostly is by now, or from before this generation, in which all is stamped with more.
         if message.sequence <= generation.applied() {
             return Ok(());
         }
@@ -280,7 +282,7 @@ struct Message<'a> {
     epoch: u64,
     sequence: u64,
     origin: &'a str,
-    tags: str::Split<'a, char>,
+    names: str::Split<'a, char>,
 }
 
 impl<'a> Message<'a> {
@@ -292,12 +294,12 @@ impl<'a> Message<'a> {
         let epoch = u64::from_str_radix(words.next()?, 16).ok()?;
         let sequence = words.next()?.parse().ok()?;
         let origin = words.next()?;
-        Some(Self { epoch, sequence, origin, tags: words })
+        Some(Self { epoch, sequence, origin, names: words })
     }
 
-    /// `None`: not all of them can be tags.
+    /// `None`: not all are names of tags.
     fn tags(&self) -> Option<Vec<Tag>> {
-        self.tags.clone().map(Tag::parse).collect()
+        self.names.clone().map(Tag::parse).collect()
     }
 }
 

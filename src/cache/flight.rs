@@ -285,6 +285,7 @@ mod tests {
             trust.begin(beginning).unwrap()
         };
         let [old, present] = [begin(), begin()];
+        trust.renew_lease_for_ever(&present);
         let key = flights.hashed(Key::new("row", Uuid::nil(), 1));
         let board = |generation: &Generation| {
             flights.board(key, generation, &generation.interest(&[]), Required::Nothing, &trust)

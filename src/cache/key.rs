@@ -20,6 +20,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::hex::write_hex;
+
 /// Name of one cache entry. Copied, compared and hashed without allocating.
 ///
 /// Its text, `entity[:id][:suffix][:sub-id][:arguments]:vN`, is what L2 and the tools use.
@@ -87,7 +89,7 @@ impl Key {
         }
         if let Some(arguments) = &self.arguments {
             out.write_str(":")?;
-            arguments.write_to(out)?;
+            write_hex(&arguments.0, out)?;
         }
         out.write_str(":v")?;
         out.write_str(itoa::Buffer::new().format(self.schema))
@@ -163,19 +165,9 @@ impl From<[u8; 32]> for ArgumentsHash {
     }
 }
 
-impl ArgumentsHash {
-    /// In hexadecimal. Each look into Redis for a list needs it.
-    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        let (halves, _) = self.0.as_chunks();
-        halves.iter().try_for_each(|half| {
-            out.write_str(Uuid::from_bytes(*half).simple().encode_lower(&mut Uuid::encode_buffer()))
-        })
-    }
-}
-
 impl fmt::Display for ArgumentsHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_to(f)
+        write_hex(&self.0, f)
     }
 }
 

@@ -23,7 +23,7 @@ impl L1 {
     pub(super) fn new(max_bytes: u64) -> Self {
         let entries = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, entry: &Arc<Entry>| entry.bytes)
+            .weigher(|key: &KeptKey, entry: &Arc<Entry>| entry.bytes.saturating_add(key.bytes_apart()))
             // By frequency, old entries that are no use any more would keep new ones out.
             .eviction_policy(EvictionPolicy::lru())
             // For whatever reason, and also if another takes its place: whoever holds it learns that it is not here.

@@ -257,7 +257,7 @@ impl Tx {
             let (rows, journal) = future::join(rows, JournalRow::list_of_transaction(connection)).await;
             let (rows, journal) = (rows?, journal?);
             let announced: Vec<_> = rows.iter().filter_map(R::on_save).collect();
-            // What the journal says of them cannot be of an earlier one that has announced the same.
+            // Where an earlier row has announced the same, what the journal says may be of that one.
             let is_known =
                 |change| !changes.contains(change) && journal.iter().any(|row| row.changes.contains(change));
             let is_recorded = !announced.is_empty() && announced.iter().all(is_known);

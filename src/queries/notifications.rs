@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::timestamp;
-use super::users::PersonView;
+use super::{timestamp, users::PersonView};
 use crate::{
     domain::{
         id::{ChannelId, DocumentId, MessageId, NotificationId, WorkspaceId},

@@ -14,9 +14,8 @@ use utoipa::{
         schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType},
     },
 };
-use uuid::Uuid;
 
-use crate::cache::Stored;
+use crate::{cache::Stored, hex::hex};
 
 /// A cached response: entity tag, cursor and body, in the form in which L2 keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,12 +148,8 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     json
 }
 
-/// The first 6 bytes of its SHA-256, in hexadecimal.
 fn short_hash(body: &[u8]) -> String {
-    let hash = Sha256::digest(body);
-    let (halves, _) = hash.as_chunks();
-    let half = Uuid::from_bytes(halves.first().copied().unwrap_or_default());
-    half.simple().encode_lower(&mut Uuid::encode_buffer()).get(..12).unwrap_or_default().to_owned()
+    hex(Sha256::digest(body).get(..6).unwrap_or_default())
 }
 
 impl Stored for View {

@@ -1,12 +1,12 @@
 //! What is counted, and what came of it.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use super::subject::most_leased;
-use crate::{config::Rate, sharded::lasting_header};
+use crate::{config::Rate, hex::hex, sharded::lasting_header};
 
 /// A limit with its name, as callers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +38,7 @@ impl Log {
         for policy in &policies {
             digest.update(format!("{}/{};", policy.rate.count, policy.window_ms()));
         }
-        let layout = digest.finalize().iter().take(4).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let layout = hex(digest.finalize().get(..4).unwrap_or_default());
         Self { suffix, policies, layout }
     }
 

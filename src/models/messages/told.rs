@@ -9,7 +9,7 @@ use diesel::{
 
 use super::NewEvent;
 
-/// `insert` returns `channel_id` of the message that it inserts, if it does. So does this, and inserts the event for it.
+/// Returns what `insert` returns of the message that it inserts, if it does, and then inserts the event too.
 pub(super) struct Told<'a, Q> {
     pub(super) insert: Q,
     pub(super) event: &'a NewEvent,
@@ -32,7 +32,7 @@ impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Told<'_, Q> {
         out.push_bind_param::<Nullable<Uuid>, _>(channel_id)?;
         out.push_sql(", ");
         out.push_bind_param::<Text, _>(data)?;
-        out.push_sql(" FROM inserted) SELECT channel_id FROM inserted");
+        out.push_sql(" FROM inserted) SELECT * FROM inserted");
         Ok(())
     }
 }

@@ -139,12 +139,23 @@ async fn a_message_that_nobody_can_read_costs_trust_for_a_moment_and_no_truth() 
     let redis = PrivateRedis::start().await;
     let place = Place { url: redis.url.clone(), namespace: "unreadable".to_owned() };
     let (a, b, row) = (Node::start(&place).await, Node::start(&place).await, Arc::new(Row::default()));
-    for (value, message) in (1..).zip(["", "\n", "lockstep2 1 2 3 x", "lockstep1 0 1", "lockstep1 g 1 a row"])
-    {
+    let unreadable = [
+        "",
+        "\n",
+        "lockstep2 1 2 3 x",
+        "lockstep1 0 1",
+        "lockstep1 g 1 a row",
+        // The next one, with a tag that has no name.
+        "lockstep1 EPOCH NEXT c row  row",
+    ];
+    for (value, message) in (1..).zip(unreadable) {
+        let report = a.cache.report();
+        let message = message.replace("EPOCH", &format!("{:x}", report.epoch));
+        let message = message.replace("NEXT", &(report.sequence + 1).to_string());
         a.read(&row).await;
         let before =
             (a.count("lockstep_cache_distrusts_total", &[]), b.count("lockstep_cache_distrusts_total", &[]));
-        let _: u32 = redis.run(&["PUBLISH", "unreadable:invalidations", message]).await;
+        let _: u32 = redis.run(&["PUBLISH", "unreadable:invalidations", &message]).await;
         row.value.store(value, Ordering::SeqCst);
         b.cache.invalidate(&[known_tag()], "test").await;
         assert_eq!(b.read_value(&row).await, value);

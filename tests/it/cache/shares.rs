@@ -162,10 +162,13 @@ async fn a_load_that_panics_is_an_error_of_its_own_share_and_the_others_load() {
         let question = Question { key: key(), token: None };
         node.cache.read::<Json<u64>, _, _>(&node.policy, question, || vec![known_tag()], load)
     };
-    let (panicked, read, ()) = tokio::join!(panics, share.read_value(&row), async {
+    let (panicked, read) = tokio::join!(panics, async {
         gate.reached.notified().await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut read = pin!(share.read_value(&row));
+        assert!(poll_immediate(&mut read).await.is_none());
+        assert_eq!(row.loads.load(Ordering::SeqCst), 0, "it waits for the other");
         gate.open.notify_one();
+        tokio::time::timeout(Duration::from_secs(5), read).await.unwrap()
     });
     assert!(matches!(panicked, Err(LoadError::Panicked)), "{panicked:?}");
     assert_eq!((read, row.loads.load(Ordering::SeqCst)), (0, 1));
