@@ -47,6 +47,23 @@ async fn what_was_written_while_trust_was_lost_is_announced_before_it_is_won_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_news_is_told_that_there_was_some_while_a_session_began() {
+    let place = Place::shared();
+    let other = Arc::new(Node::start(&place).await);
+    // After the node has subscribed and before it reads the sequence.
+    let before_use = Box::new(move |_| -> BoxFuture<'static, _> {
+        let other = Arc::clone(&other);
+        Box::pin(async move {
+            other.cache.invalidate(&[known_tag()], "test").await;
+            Ok(0)
+        })
+    });
+    let node = Node::start_as(&place, Setup { before_use, ..Setup::default() }).await;
+    let news = node.cache.invalidated();
+    tokio::time::timeout(Duration::from_secs(5), news.notified()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_is_heard_only_a_young_load_is_shared() {
     let mut redis = PrivateRedis::start().await;
     let place = Place { url: redis.url.clone(), namespace: "deaf".to_owned() };
