@@ -16,7 +16,7 @@ use super::{
     policy::Policy,
     present::Present,
     read::{Read, required_by},
-    status::{Status, TierStatus},
+    status::TierStatus,
     token::Token,
 };
 use crate::telemetry::in_this_request;
@@ -110,7 +110,7 @@ impl Cache {
                 if let (Some(landing), Some(slot)) = (landing, reads.get_mut(item)) {
                     let (entry, status) = landing?;
                     let value = entry.value().ok_or(LoadError::Panicked)?;
-                    let status = if is_own { status } else { Status::collapsed(l1) };
+                    let status = if is_own { status } else { status.of_who_joined(l1) };
                     *slot = Some(Read { value, status });
                 }
             }

@@ -66,7 +66,7 @@ impl Trip {
         let attempt = self.joined;
         self.joined += 1;
         let landing = self.cache.for_who_joined(landing?, self.required, attempt)?;
-        Some(landing.map(|(entry, _)| (entry, Status::collapsed(self.status.l1))))
+        Some(landing.map(|(entry, status)| (entry, status.of_who_joined(self.status.l1))))
     }
 
     /// What another thread has loaded since it was looked for here, where no L2 could tell. What is due to be renewed is not

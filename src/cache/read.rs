@@ -377,8 +377,8 @@ impl Cache {
 
 /// What a reader is given by the load of another, whom he has joined.
 fn collapsed<T: Stored>(landing: Landing, l1: TierStatus) -> Result<Read<T>, LoadError> {
-    let (entry, _) = landing?;
-    Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status: Status::collapsed(l1) })
+    let (entry, status) = landing?;
+    Ok(Read { value: entry.value().ok_or(LoadError::Panicked)?, status: status.of_who_joined(l1) })
 }
 
 pub(super) fn required_by(generation: &Generation, policy: &Policy, token: Option<&Token>) -> Required {

@@ -49,6 +49,11 @@ impl Status {
         Self { l1, l2, stored_l1: false, stored_l2: false, collapsed: true }
     }
 
+    /// The same for a reader who has waited for it. That it is older than it should be, he is told too.
+    pub(super) const fn of_who_joined(self, l1: TierStatus) -> Self {
+        if self.is_fail_safe() { self } else { Self::collapsed(l1) }
+    }
+
     /// It was served for want of anything newer.
     pub(super) const fn is_fail_safe(&self) -> bool {
         matches!(self.l1, TierStatus::FailSafe(_)) || matches!(self.l2, TierStatus::FailSafe(_))

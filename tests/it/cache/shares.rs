@@ -19,7 +19,7 @@ use crate::support::redis::PrivateRedis;
 
 impl Node {
     /// The same node, as another of its threads has it.
-    fn share(&self) -> Self {
+    pub(super) fn share(&self) -> Self {
         Self {
             cache: self.cache.share(),
             policy: self.cache.share_policy(&self.policy),

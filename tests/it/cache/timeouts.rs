@@ -86,6 +86,21 @@ async fn when_a_load_takes_long_something_older_is_served_and_the_load_fills_bot
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_the_load_of_another_is_told_as_well_that_what_he_gets_is_older() {
+    let node = Node::start_with(&Place::shared(), IMPATIENT, true, true).await;
+    let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
+    expired(&node, &row).await;
+    let slow = node.read_gated(&row, None, Some(Arc::clone(&gate)));
+    let (own, of_share) = (node.read(&row), share.read(&row));
+    let (slow, own, of_share) = tokio::join!(slow, own, of_share);
+    for read in [slow.unwrap(), own, of_share] {
+        assert!(read.0 == 0 && is_fail_safe(read), "{read:?}");
+    }
+    assert_eq!(node.count(SOFT_TIMEOUTS, &[]), 1, "they have waited for one load");
+    gate.open.notify_one();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invalidation_while_something_older_is_served_ends_that_and_the_slow_load_too() {
     for tag in [known_tag(), learned_tag()] {
         let place = Place::shared();
