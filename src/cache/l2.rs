@@ -162,6 +162,13 @@ impl Link {
         self.sequence(answer?)
     }
 
+    /// Whether it is this instance's turn to compare, for so long, and no other's.
+    pub(super) async fn claim_turn(&self, lasts: Duration) -> Result<bool, LinkError> {
+        let mut call = redis::cmd("SET");
+        call.arg(self.asking.names.turn()).arg(&self.instance).arg("NX").arg("PX").arg(milliseconds(lasts));
+        Ok(call.query_async(&mut self.patient.clone()).await?)
+    }
+
     async fn call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LinkError> {
         Ok(self.watch.call(call.invoke_async(&mut self.connection.clone())).await?)
     }

@@ -4,7 +4,8 @@
 //! instance would answer is compared with the database, after 1 s and after 10 s. Only what is still different after the
 //! bound, while nothing was heard that would explain it, is a finding; none is expected, ever.
 //!
-//! It must never change what readers get, and costs a query and a round trip for each comparison, of which there are few.
+//! It must never change what readers get, and what it costs must not grow with the number of instances: they take turns
+//! ([`Link::claim_turn`](super::l2::Link::claim_turn)), and each turn is one query. Without Redis nobody knows of the others'.
 
 use std::{
     collections::VecDeque,
@@ -34,16 +35,17 @@ use super::{
 const DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// The promise: nothing is older than this.
 const BOUND: Duration = Duration::from_millis(1500);
-/// How often it is looked whether anything has happened.
-const EVERY: Duration = Duration::from_millis(250);
+/// How long a turn of comparing lasts, of which there is one at a time among all instances. About as often it is looked
+/// whether anything has happened.
+const TURN: Duration = Duration::from_millis(250);
+/// What could not be compared for so long, since it was the turn of others, is let go of: it says little by then.
+const LATE: Duration = Duration::from_secs(10);
 /// Reads that are watched, and how long each.
 const WATCHED: usize = 64;
 const WATCHED_FOR: Duration = Duration::from_secs(60);
 /// Reads that are considered until it is looked again whether anything has happened. Each takes a lock from other threads,
 /// and is compared with all that are watched.
 const CONSIDERED: usize = 4 * WATCHED;
-/// Comparisons that are begun at once.
-const AT_ONCE: usize = 2;
 
 /// What is compared of a value: `None` if there is nothing.
 type Compared = Option<Vec<u8>>;
@@ -129,6 +131,11 @@ impl Samples {
     }
 }
 
+/// Not the same each time, so that it is not always the same instance that comes first when a turn ends.
+fn until_next_look() -> Duration {
+    TURN.mul_f64(rand::random_range(0.5..1.5))
+}
+
 /// A difference between a tier and the database.
 struct Difference {
     tier: &'static str,
@@ -177,19 +184,28 @@ impl Cache {
     /// Compares, until stopped.
     pub async fn monitor(self: Arc<Self>, stop: CancellationToken) {
         let mut due: VecDeque<(Instant, Sample)> = VecDeque::new();
-        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        while stop.run_until_cancelled(tokio::time::sleep(until_next_look())).await.is_some() {
+            let now = Instant::now();
+            due.retain(|(at, _)| now.saturating_duration_since(*at) < LATE);
             for sample in self.take_disturbed() {
-                let now = Instant::now();
                 due.extend(DELAYS.map(|delay| (now + delay, sample.clone())));
             }
-            let now = Instant::now();
-            for _ in 0..AT_ONCE {
-                let Some(index) = due.iter().position(|(at, _)| *at <= now) else { break };
-                let Some((_, sample)) = due.remove(index) else { break };
-                let (cache, stop) = (Arc::clone(&self), stop.clone());
-                self.main.spawn(async move { stop.run_until_cancelled(cache.compare(&sample)).await });
-            }
             due.truncate(4 * WATCHED);
+            let Some(index) = due.iter().position(|(at, _)| *at <= now) else { continue };
+            if !self.is_its_turn().await {
+                continue;
+            }
+            let Some((_, sample)) = due.remove(index) else { continue };
+            let (cache, stop) = (Arc::clone(&self), stop.clone());
+            self.main.spawn(async move { stop.run_until_cancelled(cache.compare(&sample)).await });
+        }
+    }
+
+    /// Whether no other instance compares at present.
+    async fn is_its_turn(&self) -> bool {
+        match &self.trust.generation().source {
+            Source::Shared(link) => link.claim_turn(TURN).await.unwrap_or(false),
+            Source::Local | Source::Journal | Source::Untrusted => true,
         }
     }
 
@@ -232,13 +248,16 @@ impl Cache {
         self.stats.comparisons.with_label_values(&[kind, result]).inc();
     }
 
-    /// The tiers that answer otherwise than the database. `None`: that cannot be said, since something was heard
-    /// meanwhile, or the database is away.
+    /// The tiers that answer otherwise than the database. `None`: that cannot be said, since no tier has anything, something
+    /// was heard meanwhile, or the database is away.
     async fn differences(&self, sample: &Sample) -> Option<Vec<Difference>> {
         let generation = self.trust.generation();
         let interest = generation.interest(&sample.tags);
         let held = self.held_in_l1(sample);
         let (l2, learned) = self.held_in_l2(sample).await;
+        if held.is_none() && l2.is_none() {
+            return None;
+        }
         let interest_in_learned = generation.interest(&learned);
         let loading = tokio::time::timeout(sample.policy.options.hard, sample.subject.load());
         let in_source = loading.await.ok()?.ok()?;

@@ -2,10 +2,11 @@
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel_async::SimpleAsyncConnection as _;
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::{Client, Cluster, eventually};
@@ -70,4 +71,40 @@ async fn what_was_changed_behind_everybodys_back_is_found_with_its_history() {
     for part in ["cache.key", "cache.epoch", "sequence", "generation", "as_of", "origin"] {
         assert!(line.contains(part), "no {part} in {line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_instances_there_are_they_compare_no_more_often_than_one_may() {
+    const INSTANCES: usize = 3;
+    const WORKSPACES: usize = 8;
+    let cluster = Cluster::start(INSTANCES).await;
+    let ada = cluster.instances[0].client().register("ada").await;
+    let mut paths = Vec::new();
+    for index in 0..WORKSPACES {
+        paths.push(format!("/v1/workspaces/{}", ada.create_workspace(&format!("Home {index}")).await));
+    }
+    let clients: Vec<_> = cluster.instances.iter().map(|instance| ada.at(instance)).collect();
+    let compared = async || {
+        let counts = cluster.instances.iter().map(|instance| instance.metric(COMPARED, &[]));
+        join_all(counts).await
+    };
+
+    let (begun, rounds) = (Instant::now(), AtomicUsize::new(0));
+    let counts =
+        eventually("each has compared, and all have for a while", Duration::from_secs(60), async || {
+            let round = rounds.fetch_add(1, Ordering::Relaxed);
+            for path in &paths {
+                // Each instance has it anew, and watches it.
+                clients[0].patch(path, json!({"name": format!("busy {round}")})).await.expect(200);
+                join_all(clients.iter().map(|client| client.get(path))).await;
+            }
+            let counts = compared().await;
+            (begun.elapsed() > Duration::from_secs(6) && counts.iter().all(|count| *count > 0.0))
+                .then_some(counts)
+        })
+        .await;
+    // One begins in each quarter of a second.
+    let most = begun.elapsed().as_secs_f64() * 4.0 + 1.0;
+    let all: f64 = counts.iter().sum();
+    assert!(all <= most, "{counts:?} are more than {most}");
 }

@@ -61,6 +61,11 @@ impl Names {
         format!("{}:instance:{instance}", self.namespace)
     }
 
+    /// Who compares at present, of all monitors.
+    pub(super) fn turn(&self) -> String {
+        format!("{}:monitor", self.namespace)
+    }
+
     pub(in crate::cache) fn channel(&self) -> &str {
         &self.channel
     }
