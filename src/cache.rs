@@ -65,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::envelope::Envelope;
 pub use self::{
     batch::Item,
-    entry::{Json, Stored},
+    entry::{Json, Stored, Value},
     key::{ArgumentsHash, Key, Tag},
     policy::{Policy, PolicyOptions},
     read::{Loaded, Question, Read, Recalled, Unanswered},

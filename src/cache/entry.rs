@@ -2,11 +2,13 @@
 
 use std::{
     any::Any,
+    fmt,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -60,10 +62,22 @@ impl std::io::Write for Counted {
     }
 }
 
-/// An entry of L1, and what a load hands to those who wait for it.
-pub(super) struct Entry {
-    /// `None`: it is known that there is nothing.
-    value: Option<Arc<dyn Any + Send + Sync>>,
+/// An entry of L1, and what a load hands to those who wait for it: what is to be known of it, and its value, in one piece of
+/// memory.
+pub(super) type Entry = dyn AnyEntry;
+
+/// An entry with a value of whatever type.
+pub(super) trait AnyEntry: Send + Sync {
+    /// What is to be known of it.
+    fn state(&self) -> &State;
+    /// The [`Kept`] that has its value.
+    fn holder(self: Arc<Self>) -> Holder;
+}
+
+type Holder = Arc<dyn Any + Send + Sync>;
+
+/// What is to be known of an entry.
+pub(super) struct State {
     /// `None`: nothing says for how long it may be used; it serves those who have asked, and is not kept.
     pub(super) stamp: Option<Stamp>,
     pub(super) times: Times,
@@ -74,30 +88,99 @@ pub(super) struct Entry {
     dropped: AtomicBool,
 }
 
+/// An entry with its value.
+struct Kept<T> {
+    state: State,
+    value: T,
+}
+
+/// The value of an entry of which it is known that there is nothing.
+struct Nothing;
+
+/// An entry that serves for longer, with the value of the one that it was.
+struct Prolonged {
+    state: State,
+    holder: Holder,
+}
+
+/// A value as the cache has it: many can hold it, and nobody copies it.
+pub struct Value<T> {
+    kept: Arc<Kept<T>>,
+}
+
+impl<T: Send + Sync + 'static> AnyEntry for Kept<T> {
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn holder(self: Arc<Self>) -> Holder {
+        self
+    }
+}
+
+impl AnyEntry for Prolonged {
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn holder(self: Arc<Self>) -> Holder {
+        Arc::clone(&self.holder)
+    }
+}
+
+impl Deref for Entry {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state()
+    }
+}
+
 impl Entry {
-    /// An entry whose value weighs so much, if that matters to anybody.
+    /// An entry whose value weighs so much, if that matters to anybody. Without a value, it is known that there is nothing.
     pub(super) fn new<T: Stored>(
         value: Option<T>,
         weight: usize,
         stamp: Option<Stamp>,
         times: Times,
-    ) -> Self {
-        // As counted, with what the allocator rounds up to: key and nodes of moka 309, this 96, what the value is shared
-        // by 16, and half of what a tag takes that nothing else has.
-        const OVERHEAD: usize = 448;
+    ) -> Arc<Self> {
+        // As counted, with what the allocator rounds up to: key and nodes of moka 293, this without its value 80, and half
+        // of what a tag takes that nothing else has.
+        const OVERHEAD: usize = 400;
         let tags = stamp.as_ref().map_or(0, Stamp::tag_bytes);
         // Of larger pieces the allocator rounds up a little.
         let bytes = OVERHEAD + tags + weight + weight / 32;
-        let value = value.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self {
-            value,
-            stamp,
-            times,
-            bytes,
-            refreshing: AtomicBool::new(false),
-            dropped: AtomicBool::new(false),
+        let state = State::new(stamp, times, u32::try_from(bytes).unwrap_or(u32::MAX));
+        match value {
+            Some(value) => Arc::new(Kept { state, value }),
+            None => Arc::new(Kept { state, value: Nothing }),
         }
+    }
+
+    /// The same entry for a little longer, since there is no other.
+    pub(super) fn prolonged(self: &Arc<Self>, until: Instant) -> Arc<Self> {
+        let state = State::new(self.stamp.clone(), self.times.prolonged(until), self.bytes);
+        Arc::new(Prolonged { state, holder: Arc::clone(self).holder() })
+    }
+
+    /// It is known that there is nothing.
+    pub(super) fn is_absent(self: &Arc<Self>) -> bool {
+        Arc::clone(self).holder().is::<Kept<Nothing>>()
+    }
+
+    /// The value, or that there is none. The outer `None`: it is of another type.
+    pub(super) fn value<T: Stored>(self: &Arc<Self>) -> Option<Option<Value<T>>> {
+        match Arc::clone(self).holder().downcast() {
+            Ok(kept) => Some(Some(Value { kept })),
+            Err(holder) => holder.is::<Kept<Nothing>>().then_some(None),
+        }
+    }
+}
+
+impl State {
+    const fn new(stamp: Option<Stamp>, times: Times, bytes: u32) -> Self {
+        let (refreshing, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { stamp, times, bytes, refreshing, dropped }
     }
 
     /// Whether it is near its end, and nobody renews it yet.
@@ -119,30 +202,47 @@ impl Entry {
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.times.is_settled(now) && !self.dropped.load(Ordering::Acquire)
     }
+}
 
-    /// The same entry for a little longer, since there is no other.
-    pub(super) fn prolonged(&self, until: Instant) -> Self {
-        Self {
-            value: self.value.clone(),
-            stamp: self.stamp.clone(),
-            times: self.times.prolonged(until),
-            bytes: self.bytes,
-            refreshing: AtomicBool::new(false),
-            dropped: AtomicBool::new(false),
-        }
+impl<T> Value<T> {
+    /// Whether both are the same in memory.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.kept, &other.kept)
     }
+}
 
-    /// It is known that there is nothing.
-    pub(super) const fn is_absent(&self) -> bool {
-        self.value.is_none()
+/// One that nobody keeps.
+impl<T> From<T> for Value<T> {
+    fn from(value: T) -> Self {
+        let times = Times::ended(Instant::now(), Duration::ZERO, Duration::ZERO);
+        Self { kept: Arc::new(Kept { state: State::new(None, times, 0), value }) }
     }
+}
 
-    /// The value, or that there is none. The outer `None`: it is of another type.
-    pub(super) fn value<T: Stored>(&self) -> Option<Option<Arc<T>>> {
-        match &self.value {
-            None => Some(None),
-            Some(value) => Arc::clone(value).downcast().ok().map(Some),
-        }
+impl<T> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Self { kept: Arc::clone(&self.kept) }
+    }
+}
+
+impl<T> Deref for Value<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.kept.value
+    }
+}
+
+impl<T: PartialEq> PartialEq for Value<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -150,8 +250,36 @@ impl Entry {
 mod tests {
     use super::*;
 
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn entry(value: Option<Json<u8>>) -> Arc<Entry> {
+        Entry::new(value, 1, None, Times::new(Instant::now(), HOUR, None, HOUR))
+    }
+
     #[test]
-    fn an_entry_fits_into_ninety_six_bytes_with_its_counts() {
-        assert!(size_of::<Entry>() + 16 <= 96, "{}", size_of::<Entry>());
+    fn what_is_known_of_an_entry_fits_into_eighty_bytes_with_its_counts() {
+        assert!(size_of::<State>() + 16 <= 80, "{}", size_of::<State>());
+    }
+
+    #[test]
+    fn an_entry_tells_its_value_that_there_is_none_and_that_it_is_of_another_type() {
+        let kept = entry(Some(Json(1)));
+        assert_eq!(kept.value::<Json<u8>>().unwrap().map(|value| value.0), Some(1));
+        assert!(kept.value::<Json<u16>>().is_none());
+        assert!(!kept.is_absent());
+        let absent = entry(None);
+        assert!(absent.value::<Json<u8>>().unwrap().is_none());
+        assert!(absent.is_absent());
+    }
+
+    #[test]
+    fn one_that_is_prolonged_has_the_value_that_it_had_and_holds_nothing_else() {
+        let first = entry(Some(Json(1)));
+        let value = first.value::<Json<u8>>().unwrap().unwrap();
+        let second = first.prolonged(Instant::now() + HOUR);
+        let third = second.prolonged(Instant::now() + 2 * HOUR);
+        assert!(third.value::<Json<u8>>().unwrap().is_some_and(|prolonged| prolonged.is(&value)));
+        assert_eq!(Arc::strong_count(&second), 1);
+        assert!(entry(None).prolonged(Instant::now() + HOUR).is_absent());
     }
 }

@@ -30,7 +30,34 @@ impl Trip {
         sequence: u64,
         ttl: Duration,
         envelope: &Bytes,
-    ) -> Option<Entry> {
+    ) -> Option<Arc<Entry>> {
+        let (value, stamp) = self.decoded::<T>(interest, sequence, envelope)?;
+        Some(self.entry(value, stamp, ttl))
+    }
+
+    /// An entry of L2 whose time is up, to serve for a moment.
+    pub(super) fn decode_expired<T: Stored>(
+        &self,
+        interest: &Interest,
+        sequence: u64,
+        kept: Duration,
+        envelope: &Bytes,
+    ) -> Option<Arc<Entry>> {
+        let (value, stamp) = self.decoded::<T>(interest, sequence, envelope)?;
+        let now = Instant::now();
+        let fail_safe = self.policy.options.fail_safe;
+        let times = Times::ended(now, fail_safe.saturating_sub(kept), fail_safe).prolonged(now + RETRY);
+        let weight = self.weight(value.as_ref());
+        Some(Entry::new(value, weight, stamp, times))
+    }
+
+    /// What an envelope holds, and the stamp for it.
+    fn decoded<T: Stored>(
+        &self,
+        interest: &Interest,
+        sequence: u64,
+        envelope: &Bytes,
+    ) -> Option<(Option<T>, Option<Stamp>)> {
         let stats = &self.policy.stats;
         stats.l2_read_bytes.inc_by(u64::try_from(envelope.len()).unwrap_or_default());
         let opened = Opened::read(envelope)?;
@@ -47,22 +74,7 @@ impl Trip {
                 |name: &&str| *name == Tag::ALL || self.tags.iter().any(|tag| tag.as_str() == *name);
             self.generation.stamp(interest, opened.tags()?.filter(|name| !is_known(name)), sequence)
         };
-        Some(self.entry(value, stamp, ttl))
-    }
-
-    /// An entry of L2 whose time is up, to serve for a moment.
-    pub(super) fn decode_expired<T: Stored>(
-        &self,
-        interest: &Interest,
-        sequence: u64,
-        kept: Duration,
-        envelope: &Bytes,
-    ) -> Option<Entry> {
-        let now = Instant::now();
-        let mut entry = self.decode::<T>(interest, sequence, Duration::ZERO, envelope)?;
-        let fail_safe = self.policy.options.fail_safe;
-        entry.times = Times::ended(now, fail_safe.saturating_sub(kept), fail_safe);
-        Some(entry.prolonged(now + RETRY))
+        Some((value, stamp))
     }
 
     /// What L2 is to keep. `None`: nothing, it is too large or has no form there.
@@ -130,18 +142,22 @@ impl Trip {
         value: Option<T>,
         stamp: Option<Stamp>,
         l2_left: Duration,
-    ) -> Entry {
+    ) -> Arc<Entry> {
         let absent = value.is_none();
         let life = self.policy.l1_life(absent, l2_left);
         let refresh_after = self.policy.refresh_after(life).filter(|_| !absent);
         let times = Times::new(Instant::now(), life, refresh_after, self.policy.options.fail_safe);
-        let weight = value.as_ref().filter(|_| self.cache.l1.is_some()).map_or(0, Stored::weight);
+        let weight = self.weight(value.as_ref());
         Entry::new(value, weight, stamp, times)
     }
 
+    /// What a value weighs, if there is anything that would ask.
+    fn weight<T: Stored>(&self, value: Option<&T>) -> usize {
+        value.filter(|_| self.cache.l1.is_some()).map_or(0, Stored::weight)
+    }
+
     /// Puts the entry into L1 if anything could vouch for it there.
-    pub(super) fn keep(&mut self, entry: Entry) -> Arc<Entry> {
-        let entry = Arc::new(entry);
+    pub(super) fn keep(&mut self, entry: Arc<Entry>) -> Arc<Entry> {
         let trusted = !matches!(self.generation.source, Source::Untrusted);
         let current = entry.stamp.as_ref().is_some_and(|stamp| self.cache.trust.is_current(stamp));
         let small = usize::try_from(entry.bytes).is_ok_and(|bytes| bytes <= MAX_VALUE_BYTES);

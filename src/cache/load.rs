@@ -69,7 +69,7 @@ impl Plan {
 /// What came of looking into L2.
 enum Looked {
     /// An entry, which is perhaps to be renewed.
-    Found(Entry, Option<Plan>),
+    Found(Arc<Entry>, Option<Plan>),
     /// Another thread has loaded it meanwhile.
     Joined(Landing),
     Load(Plan),
@@ -78,7 +78,7 @@ enum Looked {
 /// What L2 left to do.
 pub(super) enum AfterL2 {
     /// It had the value, which is perhaps to be renewed.
-    Found(Entry, Option<Plan>),
+    Found(Arc<Entry>, Option<Plan>),
     Load(Plan),
     /// Another instance loads it.
     Wait,
@@ -246,11 +246,11 @@ impl Trip {
         interest: &Interest,
         answer: L2Read,
     ) -> AfterL2 {
-        let plan = |as_of, instead: Option<Entry>| Plan {
+        let plan = |as_of, instead: Option<Arc<Entry>>| Plan {
             interest: interest.clone(),
             as_of,
             link: Some(link.clone()),
-            instead: instead.map(Arc::new),
+            instead,
         };
         match answer {
             L2Read::Hit { sequence, .. } if self.required == Required::Load => {

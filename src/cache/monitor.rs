@@ -53,7 +53,7 @@ type Compared = Option<Vec<u8>>;
 /// Something that can be loaded again.
 trait Subject: Send + Sync {
     /// Of an entry of L1, if it is of the right type.
-    fn in_l1(&self, entry: &Entry) -> Option<Compared>;
+    fn in_l1(&self, entry: &Arc<Entry>) -> Option<Compared>;
     /// Of what L2 has, if it is.
     fn in_l2(&self, payload: Option<&[u8]>) -> Option<Compared>;
     fn load(&self) -> BoxFuture<'_, Result<Compared, BoxError>>;
@@ -69,7 +69,7 @@ where
     T: Stored,
     F: Fn() -> BoxFuture<'static, Result<Loaded<T>, BoxError>> + Send + Sync,
 {
-    fn in_l1(&self, entry: &Entry) -> Option<Compared> {
+    fn in_l1(&self, entry: &Arc<Entry>) -> Option<Compared> {
         match entry.value::<T>()? {
             Some(value) => (self.compared)(&value).map(Some),
             None => Some(None),

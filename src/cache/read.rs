@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Cache, LoadError,
-    entry::{Entry, Stored},
+    entry::{Entry, Stored, Value},
     flight::{Boarding, HashedKey, InPlace, Landing, landed},
     generation::{Generation, Required},
     key::{Key, Tag},
@@ -43,7 +43,7 @@ pub struct Loaded<T> {
 #[derive(Debug)]
 pub struct Read<T> {
     /// `None`: there is no such thing.
-    pub value: Option<Arc<T>>,
+    pub value: Option<Value<T>>,
     /// How it was had.
     pub status: Status,
 }
@@ -240,7 +240,7 @@ impl Cache {
     }
 
     /// What an entry of L1 is worth.
-    fn judge<T: Stored>(&self, entry: &Entry, now: Instant) -> Result<Read<T>, TierStatus> {
+    fn judge<T: Stored>(&self, entry: &Arc<Entry>, now: Instant) -> Result<Read<T>, TierStatus> {
         let verdict = entry.stamp.as_ref().map_or(Verdict::Outdated, |stamp| self.trust.judge_at(stamp, now));
         match (verdict, entry.value()) {
             (Verdict::Fresh, Some(value)) if !entry.times.is_over(now) => {
@@ -287,7 +287,7 @@ impl Cache {
         let loading = self.main.spawn(in_this_request(async move { timed(&policy, load).await }));
         // Nobody else waits for it.
         let loaded = AbortOnDropHandle::new(loading).await.map_err(|_panicked| LoadError::Panicked)??;
-        Ok(Read { value: loaded.value.map(Arc::new), status: Status::new(TierStatus::Unused) })
+        Ok(Read { value: loaded.value.map(Value::from), status: Status::new(TierStatus::Unused) })
     }
 
     async fn read_through<T, F, L>(

@@ -12,7 +12,7 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, time::Instant};
 
 use super::{
     Cache, Status,
-    entry::{Entry, Stored},
+    entry::{Entry, Stored, Value},
     key::{KeptKey, Key},
     policy::Policy,
     trust::Verdict,
@@ -39,7 +39,7 @@ pub struct Recall {
 impl Recall {
     /// What was read. `None`: that there is nothing, or a value of another type.
     #[must_use]
-    pub fn value<T: Stored>(&self) -> Option<Arc<T>> {
+    pub fn value<T: Stored>(&self) -> Option<Value<T>> {
         self.entry.value()?
     }
 

@@ -1,7 +1,5 @@
 //! How answers look: cached views with their entity tags, and acknowledged writes with their tokens.
 
-use std::sync::Arc;
-
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
@@ -19,7 +17,7 @@ use super::{caller::Caller, view_body::ViewBody};
 use crate::{
     app::App,
     cache::{
-        Read, Status, Token,
+        Read, Status, Token, Value,
         recording::{self, Recall},
     },
     config::CacheStatusAudience,
@@ -83,7 +81,7 @@ pub fn view(
     read: &Read<View>,
 ) -> Result<HttpResponse, AppError> {
     let view = read.value.as_ref().ok_or(AppError::NotFound)?;
-    let mut response = show(app, request, caller, Arc::clone(view), read.status)?;
+    let mut response = show(app, request, caller, view.clone(), read.status)?;
     if let Some(made_of) = recording::take().and_then(|reads| MadeOf::new(reads, view)) {
         response.extensions_mut().insert(made_of);
     }
@@ -99,8 +97,8 @@ pub(super) struct MadeOf {
 }
 
 impl MadeOf {
-    fn new(reads: Vec<Recall>, view: &Arc<View>) -> Option<Self> {
-        let shows = |read: &Recall| read.value().is_some_and(|read| Arc::ptr_eq(&read, view));
+    fn new(reads: Vec<Recall>, view: &Value<View>) -> Option<Self> {
+        let shows = |read: &Recall| read.value::<View>().is_some_and(|read| read.is(view));
         let shown = reads.iter().position(shows)?;
         Some(Self { reads, shown })
     }
@@ -114,7 +112,7 @@ pub(super) fn show(
     app: &App,
     request: &HttpRequest,
     caller: &Caller,
-    view: Arc<View>,
+    view: Value<View>,
     status: Status,
 ) -> Result<HttpResponse, AppError> {
     let etag = HeaderValue::from_bytes(view.etag()).map_err(AppError::internal)?;

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,17 +11,17 @@ use actix_web::{
     web::Bytes,
 };
 
-use crate::queries::view::View;
+use crate::{cache::Value, queries::view::View};
 
 /// A view's body.
 pub(super) struct ViewBody {
-    view: Arc<View>,
+    view: Value<View>,
     /// The next piece that is to be sent.
     next: usize,
 }
 
 impl ViewBody {
-    pub(super) const fn new(view: Arc<View>) -> Self {
+    pub(super) const fn new(view: Value<View>) -> Self {
         Self { view, next: 0 }
     }
 }
@@ -40,7 +39,7 @@ impl MessageBody for ViewBody {
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
         while self.next < self.view.body_pieces().len() {
-            let piece = Piece { view: Arc::clone(&self.view), index: self.next };
+            let piece = Piece { view: self.view.clone(), index: self.next };
             self.next += 1;
             if !piece.as_ref().is_empty() {
                 return Poll::Ready(Some(Ok(Bytes::from_owner(piece))));
@@ -51,7 +50,7 @@ impl MessageBody for ViewBody {
 }
 
 struct Piece {
-    view: Arc<View>,
+    view: Value<View>,
     index: usize,
 }
 
@@ -70,9 +69,9 @@ mod tests {
     #[actix_web::test]
     async fn a_body_is_sent_whole_in_however_many_pieces_it_is_kept() {
         for (length, pieces) in [(10, 1), (1100, 2), (20_000, 1)] {
-            let view = Arc::new(View::object(1, &"x".repeat(length)));
+            let view = Value::from(View::object(1, &"x".repeat(length)));
             assert_eq!(view.body_pieces().iter().filter(|piece| !piece.is_empty()).count(), pieces);
-            let body = ViewBody::new(Arc::clone(&view));
+            let body = ViewBody::new(view.clone());
             assert_eq!(body.size(), BodySize::Sized(length as u64 + 2));
             assert_eq!(to_bytes(body).await.unwrap(), view.body());
             assert_eq!(view.body(), format!("\"{}\"", "x".repeat(length)).into_bytes());

@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{BoxError, Kind, Queries};
 use crate::{
-    cache::{ArgumentsHash, Json, Key, LoadError, Loaded, Question, Tag, Token},
+    cache::{ArgumentsHash, Json, Key, LoadError, Loaded, Question, Tag, Token, Value},
     db::{DbError, Written},
 };
 
@@ -88,7 +88,11 @@ where
     ///
     /// # Panics
     /// When the arguments have no JSON form.
-    pub async fn call(&self, arguments: A, token: Option<&Token>) -> Result<Option<Arc<Json<T>>>, LoadError> {
+    pub async fn call(
+        &self,
+        arguments: A,
+        token: Option<&Token>,
+    ) -> Result<Option<Value<Json<T>>>, LoadError> {
         let hash = ArgumentsHash::of(&arguments);
         let key = Key::hashed("function", self.prefix, hash, self.schema);
         let mut tags = (self.tags)(&arguments);

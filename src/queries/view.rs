@@ -4,6 +4,7 @@ mod pieces;
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use pieces::Pieces;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -20,10 +21,9 @@ use crate::{cache::Stored, hex::hex};
 /// A cached response: entity tag, cursor and body, in the form in which L2 keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// A line for the entity tag, a line for the cursor, and the body. Both lines are in the first piece.
+    /// A line for the entity tag, a line for the cursor, and the body. Both lines are in the first piece. Where they end is
+    /// looked for each time, which costs less than to remember it for each of many.
     pieces: Pieces,
-    etag_end: u32,
-    body_at: u32,
 }
 
 /// A page of a list, as it is sent.
@@ -74,20 +74,20 @@ impl View {
     #[must_use]
     pub fn new(etag: &str, next_cursor: Option<&str>, body: &[u8]) -> Self {
         let cursor = next_cursor.unwrap_or_default();
-        Self::joined([etag.as_bytes(), b"\n", cursor.as_bytes(), b"\n", body], etag.len(), cursor.len())
+        let lines = etag.len() + cursor.len() + 2;
+        Self { pieces: Pieces::joined([etag.as_bytes(), b"\n", cursor.as_bytes(), b"\n", body], lines) }
     }
 
-    fn joined<const N: usize>(parts: [&[u8]; N], etag: usize, cursor: usize) -> Self {
-        let body_at = etag + cursor + 2;
-        let pieces = Pieces::joined(parts, body_at);
-        Self { pieces, etag_end: length(etag), body_at: length(body_at) }
-    }
-
-    /// JSON, in the pieces in which it is kept.
+    /// JSON, in the pieces in which it is kept. One of them may be empty.
     #[must_use]
     pub fn body_pieces(&self) -> [&[u8]; 2] {
-        let (first, body_at) = (self.pieces.first(), self.body_at as usize);
-        [first.get(body_at..).unwrap_or_default(), self.pieces.second()]
+        let [_, _, first] = self.lines();
+        [first, self.pieces.second()]
+    }
+
+    /// The entity tag, the cursor, and as much of the body as is in the same piece.
+    fn lines(&self) -> [&[u8]; 3] {
+        lines(self.pieces.first()).unwrap_or_default()
     }
 
     /// A copy of the JSON.
@@ -100,13 +100,14 @@ impl View {
     /// do: the object also shows rows of others. That of a list is weak.
     #[must_use]
     pub fn etag(&self) -> &[u8] {
-        self.pieces.first().get(..self.etag_end as usize).unwrap_or_default()
+        let [etag, ..] = self.lines();
+        etag
     }
 
     /// The cursor of the next page.
     #[must_use]
     pub fn next_cursor(&self) -> Option<&str> {
-        let cursor = self.pieces.first().get(self.etag_end as usize + 1..self.body_at as usize - 1)?;
+        let [_, cursor, _] = self.lines();
         std::str::from_utf8(cursor).ok().filter(|cursor| !cursor.is_empty())
     }
 }
@@ -158,11 +159,9 @@ impl Stored for View {
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
-        let etag = payload.iter().position(|byte| *byte == b'\n')?;
-        let rest = payload.get(etag + 1..)?;
-        let cursor = rest.iter().position(|byte| *byte == b'\n')?;
-        std::str::from_utf8(rest.get(..cursor)?).ok()?;
-        Some(Self::joined([payload], etag, cursor))
+        let [etag, cursor, _] = lines(payload)?;
+        std::str::from_utf8(cursor).ok()?;
+        Some(Self { pieces: Pieces::joined([payload], etag.len() + cursor.len() + 2) })
     }
 
     fn weight(&self) -> usize {
@@ -170,9 +169,12 @@ impl Stored for View {
     }
 }
 
-/// What is longer could not be stored.
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+/// Two lines, without what ends them, and what follows.
+fn lines(bytes: &[u8]) -> Option<[&[u8]; 3]> {
+    let (first, rest) = bytes.split_at_checked(memchr(b'\n', bytes)?)?;
+    let rest = rest.get(1..)?;
+    let (second, rest) = rest.split_at_checked(memchr(b'\n', rest)?)?;
+    Some([first, second, rest.get(1..)?])
 }
 
 #[cfg(test)]

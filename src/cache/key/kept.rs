@@ -53,7 +53,7 @@ impl KeptKey {
 
     /// How many bytes of its own it has elsewhere, as the allocator rounds them up.
     pub(in crate::cache) const fn bytes_apart(&self) -> u32 {
-        if matches!(self.rest, Rest::Arguments(_)) { 56 } else { 0 }
+        if matches!(self.rest, Rest::Arguments(_)) { 64 } else { 0 }
     }
 }
 
