@@ -157,7 +157,7 @@ impl Entry {
         }
     }
 
-    /// The same entry for a little longer, since there is no other.
+    /// The same entry for a little longer, since there is no other. Counts for what it did, though it takes a little more.
     pub(super) fn prolonged(self: &Arc<Self>, until: Instant) -> Arc<Self> {
         let state = State::new(self.stamp.clone(), self.times.prolonged(until), self.bytes);
         Arc::new(Prolonged { state, holder: Arc::clone(self).holder() })

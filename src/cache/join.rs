@@ -12,6 +12,7 @@ use super::{
     generation::Required,
     l2::LockOwner,
     load::{BoxError, Plan, Trip},
+    read::Held,
     status::Status,
 };
 
@@ -35,7 +36,7 @@ impl Trip {
                 Boarding::Lead(of_process) => {
                     let leaders = Leaders { of_process, of_share };
                     return match self.landed_meanwhile::<T>(&plan) {
-                        Some(entry) => leaders.land(Ok((entry, Status::collapsed(self.status.l1)))),
+                        Some(landed) => leaders.land(Ok(landed)),
                         None => self.begin_load(plan, owner, load, Some(leaders)),
                     };
                 }
@@ -71,12 +72,13 @@ impl Trip {
 
     /// What another thread has loaded since it was looked for here, where no L2 could tell. What is due to be renewed is not
     /// it, but what this load may be there to renew.
-    fn landed_meanwhile<T: Stored>(&self, plan: &Plan) -> Option<Arc<Entry>> {
+    fn landed_meanwhile<T: Stored>(&self, plan: &Plan) -> Option<(Arc<Entry>, Status)> {
         if plan.link.is_some() {
             return None;
         }
-        let entry = self.cache.find_in_l1::<T>(&self.key, self.required).ok()?.entry;
-        (!entry.times.is_to_be_renewed(Instant::now())).then_some(entry)
+        let Held { read, entry, .. } = self.cache.find_in_l1::<T>(&self.key, self.required).ok()?;
+        let is_new = !entry.times.is_to_be_renewed(Instant::now());
+        is_new.then(|| (entry, read.status.of_who_joined(self.status.l1)))
     }
 
     /// The lock that came with a plan to load, if one was asked for. Nobody here waits until it is done.

@@ -5,7 +5,8 @@
 //! bound, while nothing was heard that would explain it, is a finding; none is expected, ever.
 //!
 //! It must never change what readers get, and what it costs must not grow with the number of instances: they take turns
-//! ([`Link::claim_turn`](super::l2::Link::claim_turn)), and each turn is one query. Without Redis nobody knows of the others'.
+//! ([`Link::claim_turn`](super::l2::Link::claim_turn)), and each turn is one query, or two where there is a difference. Without
+//! Redis nobody knows of the others' turns.
 
 use std::{
     collections::VecDeque,
@@ -35,11 +36,11 @@ use super::{
 const DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// The promise: nothing is older than this.
 const BOUND: Duration = Duration::from_millis(1500);
-/// How long a turn of comparing lasts, of which there is one at a time among all instances. About as often it is looked
+/// How long a turn of comparing lasts, of which there is one at a time among all instances. A little less often it is looked
 /// whether anything has happened.
 const TURN: Duration = Duration::from_millis(250);
 /// What could not be compared for so long, since it was the turn of others, is let go of: it says little by then.
-const LATE: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(2);
 /// Reads that are watched, and how long each.
 const WATCHED: usize = 64;
 const WATCHED_FOR: Duration = Duration::from_secs(60);
@@ -133,7 +134,7 @@ impl Samples {
 
 /// Not the same each time, so that it is not always the same instance that comes first when a turn ends.
 fn until_next_look() -> Duration {
-    TURN.mul_f64(rand::random_range(0.5..1.5))
+    TURN.mul_f64(rand::random_range(1.0..1.5))
 }
 
 /// A difference between a tier and the database.
@@ -191,7 +192,9 @@ impl Cache {
                 due.extend(DELAYS.map(|delay| (now + delay, sample.clone())));
             }
             due.truncate(4 * WATCHED);
-            let Some(index) = due.iter().position(|(at, _)| *at <= now) else { continue };
+            // Of more than there are turns for, what has just fallen due: all that is older would be late.
+            let fallen_due = due.iter().enumerate().filter(|(_, (at, _))| *at <= now);
+            let Some((index, _)) = fallen_due.max_by_key(|(_, (at, _))| *at) else { continue };
             if !self.is_its_turn().await {
                 continue;
             }
@@ -204,7 +207,13 @@ impl Cache {
     /// Whether no other instance compares at present.
     async fn is_its_turn(&self) -> bool {
         match &self.trust.generation().source {
-            Source::Shared(link) => link.claim_turn(TURN).await.unwrap_or(false),
+            Source::Shared(link) => {
+                let claimed = link.claim_turn(TURN).await;
+                claimed.unwrap_or_else(|err| {
+                    log::debug!("error.chain":% = crate::telemetry::Chain(&err); "nothing is compared");
+                    false
+                })
+            }
             Source::Local | Source::Journal | Source::Untrusted => true,
         }
     }
@@ -227,15 +236,15 @@ impl Cache {
     async fn compare(&self, sample: &Sample) {
         let kind = sample.policy.kind;
         let result = match self.differences(sample).await {
-            Some(differences) if differences.is_empty() => "consistent",
-            None => "undecided",
-            Some(_) => {
+            Ok(differences) if differences.is_empty() => "consistent",
+            Err(reason) => reason,
+            Ok(_) => {
                 // Perhaps the database was changed a moment ago. Then it will have been heard of by the end of the bound.
                 tokio::time::sleep(BOUND).await;
                 match self.differences(sample).await {
-                    Some(differences) if differences.is_empty() => "consistent",
-                    None => "undecided",
-                    Some(differences) => {
+                    Ok(differences) if differences.is_empty() => "consistent",
+                    Err(reason) => reason,
+                    Ok(differences) => {
                         for Difference { tier } in differences {
                             self.stats.inconsistent.with_label_values(&[tier, kind]).inc();
                             self.report_finding(sample, tier).await;
@@ -248,19 +257,22 @@ impl Cache {
         self.stats.comparisons.with_label_values(&[kind, result]).inc();
     }
 
-    /// The tiers that answer otherwise than the database. `None`: that cannot be said, since no tier has anything, something
-    /// was heard meanwhile, or the database is away.
-    async fn differences(&self, sample: &Sample) -> Option<Vec<Difference>> {
+    /// The tiers that answer otherwise than the database.
+    ///
+    /// # Errors
+    /// Why that cannot be said: `absent`, no tier has anything; `undecided`, something was heard meanwhile, or the database
+    /// is away.
+    async fn differences(&self, sample: &Sample) -> Result<Vec<Difference>, &'static str> {
         let generation = self.trust.generation();
         let interest = generation.interest(&sample.tags);
         let held = self.held_in_l1(sample);
         let (l2, learned) = self.held_in_l2(sample).await;
         if held.is_none() && l2.is_none() {
-            return None;
+            return Err("absent");
         }
         let interest_in_learned = generation.interest(&learned);
         let loading = tokio::time::timeout(sample.policy.options.hard, sample.subject.load());
-        let in_source = loading.await.ok()?.ok()?;
+        let Ok(Ok(in_source)) = loading.await else { return Err("undecided") };
 
         let now = self.trust.generation();
         let l1_moved = held
@@ -271,13 +283,13 @@ impl Cache {
             || !interest.still_serves(&now.interest(&sample.tags))
             || !interest_in_learned.still_serves(&now.interest(&learned));
         if moved {
-            return None;
+            return Err("undecided");
         }
         let l1 = held.and_then(|entry| sample.subject.in_l1(&entry));
         let answers = [("l1", l1), ("l2", l2)];
         let differing =
             answers.into_iter().filter(|(_, answer)| answer.as_ref().is_some_and(|it| *it != in_source));
-        Some(differing.map(|(tier, _)| Difference { tier }).collect())
+        Ok(differing.map(|(tier, _)| Difference { tier }).collect())
     }
 
     /// What L1 would answer with.

@@ -49,9 +49,13 @@ impl Status {
         Self { l1, l2, stored_l1: false, stored_l2: false, collapsed: true }
     }
 
-    /// The same for a reader who has waited for it. That it is older than it should be, he is told too.
+    /// The same for a reader who has waited for it. That it is older than it should be, and from where, he is told too.
     pub(super) const fn of_who_joined(self, l1: TierStatus) -> Self {
-        if self.is_fail_safe() { self } else { Self::collapsed(l1) }
+        match (self.l1, self.l2) {
+            (older @ TierStatus::FailSafe(_), _) => Self::new(older),
+            (_, older @ TierStatus::FailSafe(_)) => Self { l2: older, ..Self::new(l1) },
+            _ => Self::collapsed(l1),
+        }
     }
 
     /// It was served for want of anything newer.
@@ -135,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waited_for_something_older_says_from_where_it_is_and_not_that_it_was_stored() {
+        let older = TierStatus::FailSafe(Duration::from_secs(40));
+        let from_l1 = Status { stored_l1: true, ..Status::new(older) };
+        assert_eq!(from_l1.of_who_joined(TierStatus::Miss), Status::new(older));
+        let from_l2 = Status { l2: older, stored_l1: true, ..Status::new(TierStatus::Miss) };
+        let joined = from_l2.of_who_joined(TierStatus::Stale);
+        assert_eq!(joined.to_string(), "redis; hit; ttl=-40; detail=FAIL-SAFE, moka; fwd=stale");
+    }
+
+    #[test]
     fn whoever_waited_says_so_and_nothing_of_what_the_leader_did() {
         let miss = Status {
             l2: TierStatus::Miss,
@@ -142,6 +156,7 @@ mod tests {
             stored_l2: true,
             ..Status::new(TierStatus::Miss)
         };
-        assert_eq!(Status { collapsed: true, ..miss }.to_string(), "moka; fwd=uri-miss; collapsed");
+        let joined = miss.of_who_joined(TierStatus::Stale);
+        assert_eq!(joined.to_string(), "moka; fwd=stale; collapsed");
     }
 }

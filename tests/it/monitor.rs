@@ -89,7 +89,7 @@ async fn however_many_instances_there_are_they_compare_no_more_often_than_one_ma
         join_all(counts).await
     };
 
-    let (begun, rounds) = (Instant::now(), AtomicUsize::new(0));
+    let (before, begun, rounds) = (compared().await, Instant::now(), AtomicUsize::new(0));
     let counts =
         eventually("each has compared, and all have for a while", Duration::from_secs(60), async || {
             let round = rounds.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +98,8 @@ async fn however_many_instances_there_are_they_compare_no_more_often_than_one_ma
                 clients[0].patch(path, json!({"name": format!("busy {round}")})).await.expect(200);
                 join_all(clients.iter().map(|client| client.get(path))).await;
             }
-            let counts = compared().await;
+            let counts: Vec<_> =
+                compared().await.iter().zip(&before).map(|(now, before)| now - before).collect();
             (begun.elapsed() > Duration::from_secs(6) && counts.iter().all(|count| *count > 0.0))
                 .then_some(counts)
         })

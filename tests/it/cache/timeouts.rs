@@ -87,7 +87,8 @@ async fn when_a_load_takes_long_something_older_is_served_and_the_load_fills_bot
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_the_load_of_another_is_told_as_well_that_what_he_gets_is_older() {
-    let node = Node::start_with(&Place::shared(), IMPATIENT, true, true).await;
+    let options = PolicyOptions { soft: Duration::from_millis(500), ..IMPATIENT };
+    let node = Node::start_with(&Place::shared(), options, true, true).await;
     let (share, row, gate) = (node.share(), Arc::new(Row::default()), Arc::new(Gate::default()));
     expired(&node, &row).await;
     let slow = node.read_gated(&row, None, Some(Arc::clone(&gate)));
