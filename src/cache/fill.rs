@@ -47,8 +47,7 @@ impl Trip {
         let now = Instant::now();
         let fail_safe = self.policy.options.fail_safe;
         let times = Times::ended(now, fail_safe.saturating_sub(kept), fail_safe).prolonged(now + RETRY);
-        let weight = self.weight(value.as_ref());
-        Some(Entry::new(value, weight, stamp, times))
+        Some(self.entry_of(value, stamp, times))
     }
 
     /// What an envelope holds, and the stamp for it.
@@ -147,13 +146,13 @@ impl Trip {
         let life = self.policy.l1_life(absent, l2_left);
         let refresh_after = self.policy.refresh_after(life).filter(|_| !absent);
         let times = Times::new(Instant::now(), life, refresh_after, self.policy.options.fail_safe);
-        let weight = self.weight(value.as_ref());
-        Entry::new(value, weight, stamp, times)
+        self.entry_of(value, stamp, times)
     }
 
-    /// What a value weighs, if there is anything that would ask.
-    fn weight<T: Stored>(&self, value: Option<&T>) -> usize {
-        value.filter(|_| self.cache.l1.is_some()).map_or(0, Stored::weight)
+    /// An entry whose value is weighed, if there is anything that would ask.
+    fn entry_of<T: Stored>(&self, value: Option<T>, stamp: Option<Stamp>, times: Times) -> Arc<Entry> {
+        let weight = value.as_ref().filter(|_| self.cache.l1.is_some()).map_or(0, Stored::weight);
+        Entry::new(value, weight, stamp, times)
     }
 
     /// Puts the entry into L1 if anything could vouch for it there.

@@ -38,7 +38,7 @@ impl MessageBody for ViewBody {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        while self.next < self.view.body_pieces().len() {
+        while self.next < View::PIECES {
             let piece = Piece { view: self.view.clone(), index: self.next };
             self.next += 1;
             if !piece.as_ref().is_empty() {

@@ -22,7 +22,7 @@ use crate::{cache::Stored, hex::hex};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// A line for the entity tag, a line for the cursor, and the body. Both lines are in the first piece. Where they end is
-    /// looked for each time, which costs less than to remember it for each of many.
+    /// looked for each time: to remember it would take room in each of many.
     pieces: Pieces,
 }
 
@@ -78,9 +78,12 @@ impl View {
         Self { pieces: Pieces::joined([etag.as_bytes(), b"\n", cursor.as_bytes(), b"\n", body], lines) }
     }
 
+    /// As many pieces as a body has at most.
+    pub const PIECES: usize = 2;
+
     /// JSON, in the pieces in which it is kept. One of them may be empty.
     #[must_use]
-    pub fn body_pieces(&self) -> [&[u8]; 2] {
+    pub fn body_pieces(&self) -> [&[u8]; Self::PIECES] {
         let [_, _, first] = self.lines();
         [first, self.pieces.second()]
     }
